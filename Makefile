@@ -1,0 +1,62 @@
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check
+READY := $(VENV)/.ready
+READY_DEV := $(VENV)/.ready-dev
+QUICKSTART := runs/quickstart-$(shell date +%Y%m%d-%H%M%S)
+export OMP_NUM_THREADS ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-all lint format bench protos clean
+
+help:  ## show what there is to make
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+run: $(READY)  ## install, run scenarios/quickstart.yaml, and make its report
+	$(BIN)/equiran run scenarios/quickstart.yaml --out $(QUICKSTART)
+	$(BIN)/equiran report $(QUICKSTART)
+
+test: lint  ## tests, lint, types and import contracts
+	$(BIN)/pytest -m "not slow"
+
+test-all: lint  ## the same, and the slow reproductions
+	$(BIN)/pytest
+
+lint: $(READY_DEV)  ## ruff, mypy, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY_DEV)  ## rewrite the code in the project's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)  ## the benchmarks, each beside its own floor
+	$(BIN)/equiran bench slot --users 2
+	$(BIN)/equiran bench slot --users 8
+	$(BIN)/equiran bench sweep
+
+protos: $(READY_DEV)  ## generate the protocol's Python files again
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. protos/edge.proto
+
+clean:  ## remove what make made, except runs
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "EquiRAN needs Python 3.11 or newer; set PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.torch: $(VENV)/bin/python constraints.txt
+	.ci/install-torch $(BIN)/python
+	touch $@
+
+$(READY): $(VENV)/.torch pyproject.toml constraints.txt
+	$(PIP) install -q -c constraints.txt -e .
+	touch $@
+
+$(READY_DEV): $(READY)
+	$(PIP) install -q -c constraints.txt -e '.[test,lint]'
+	touch $@

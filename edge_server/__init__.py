@@ -1,0 +1,1 @@
+"""What the edge knows: features, output gradients, losses and weights; never labels."""

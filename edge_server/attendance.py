@@ -1,0 +1,112 @@
+"""Who is here and who has answered: a pure state machine over the messages of one run.
+
+The edge asks for one thing at a time (`expect`); users answer; nothing here touches a socket, a clock or a tensor.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from protos import edge_pb2 as pb
+
+Kind = Literal["features", "feedback", "report", "leave"]
+Ask = tuple[Kind, int, int]
+"""(kind of message, round, slot)."""
+
+
+class OutOfOrder(Exception):
+    """A message that answers nothing that was asked; the stream that sent it makes no sense any more."""
+
+
+class Refused(Exception):
+    """A peer that may not join. `code` is a gRPC status name."""
+
+    def __init__(self, code: str, reason: str):
+        super().__init__(reason)
+        self.code = code
+
+
+@dataclass
+class Attendance:
+    """users: names in scenario order. Users are indices k from here on."""
+
+    users: Sequence[str]
+    present: set[int] = field(default_factory=set)
+    gone: set[int] = field(default_factory=set)
+    _asked: Ask | None = None
+    _from: frozenset[int] = frozenset()
+    _answers: dict[int, pb.UserMessage] = field(default_factory=dict)
+
+    def join(self, name: str) -> int:
+        """Index of the user `name`, now present. Raises Refused for a stranger or a second one of the same name."""
+        if name not in self._index:
+            raise Refused("NOT_FOUND", f"no user {name!r} in this scenario")
+        k = self._index[name]
+        if k in self.present or k in self.gone:
+            raise Refused("ALREADY_EXISTS", f"user {name!r} has joined already")
+        self.present.add(k)
+        return k
+
+    def lose(self, k: int) -> None:
+        """User k's stream is over."""
+        self.present.discard(k)
+        self.gone.add(k)
+
+    def expect(self, ask: Ask, users: Iterable[int]) -> None:
+        """From now on only `ask` from `users` is an answer; what was gathered before is forgotten."""
+        self._asked, self._from, self._answers = ask, frozenset(users), {}
+
+    def receive(self, k: int, message: pb.UserMessage) -> bool:
+        """File user k's message; True if it was the last one missing. Raises OutOfOrder if nobody asked for it."""
+        said = ask_of(message)
+        if said != self._asked or k not in self._from or k in self._answers:
+            raise OutOfOrder(f"user {self.users[k]!r} sent {_words(said)}, but the edge asked for {self._wanted(k)}")
+        self._answers[k] = message
+        return self.complete
+
+    @property
+    def complete(self) -> bool:
+        """Everybody who was asked has answered."""
+        return len(self._answers) == len(self._from)
+
+    @property
+    def leaving(self) -> bool:
+        """What is asked for is to leave."""
+        return self._asked is not None and self._asked[0] == "leave"
+
+    @property
+    def missing(self) -> list[str]:
+        """Names of those who have not answered yet, in scenario order."""
+        return [self.users[k] for k in sorted(self._from - self._answers.keys())]
+
+    @property
+    def answers(self) -> list[tuple[int, pb.UserMessage]]:
+        """What was gathered, in scenario order whatever the order of arrival."""
+        return sorted(self._answers.items(), key=lambda answer: answer[0])
+
+    def __post_init__(self) -> None:
+        self._index = {name: k for k, name in enumerate(self.users)}
+
+    def _wanted(self, k: int) -> str:
+        if self._asked is None or k not in self._from:
+            return "nothing from it now"
+        return f"{_words(self._asked)}" + (", which it has sent" if k in self._answers else "")
+
+
+def ask_of(message: pb.UserMessage) -> Ask:
+    """What a user's message answers. Raises OutOfOrder for one that answers nothing (empty, or a second Join)."""
+    kind = message.WhichOneof("kind")
+    if kind == "features":
+        return "features", message.features.key.round, message.features.key.slot
+    if kind == "feedback":
+        return "feedback", message.feedback.key.round, message.feedback.key.slot
+    if kind == "report":
+        return "report", message.report.key.round, message.report.key.slot
+    if kind == "leave":
+        return "leave", 0, 0
+    raise OutOfOrder(f"a message of kind {kind or 'none'} where an answer was due")
+
+
+def _words(ask: Ask) -> str:
+    kind, round_, slot = ask
+    return kind if kind == "leave" else f"{kind} of round {round_}, slot {slot}"

@@ -1,0 +1,288 @@
+"""The radio cell: the users of a run as the edge sees them, slot by slot.
+
+Turns what the rounds want (tensors in scenario order) into messages and back, refuses what is malformed, counts bytes.
+The same code serves every transport: a line is anything that takes bytes to one user.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from time import perf_counter
+from typing import ParamSpec, Protocol, TypeVar
+
+import numpy as np
+from torch import Tensor
+
+from edge_server.attendance import Attendance, Kind
+from edge_server.messages import (
+    BadField,
+    Feedback,
+    Report,
+    parse,
+    read_feedback,
+    read_join,
+    read_report,
+    read_tensor,
+)
+from edge_server.plan import RunPlan
+from edge_server.record import Event
+from protos import PROTOCOL
+from protos import edge_pb2 as pb
+from protos.tensors import pack
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+LIMIT = 200
+"""Longest reason, in characters, that is sent to a user."""
+
+
+class Line(Protocol):
+    """The way to one user."""
+
+    def send(self, data: bytes) -> None:
+        """Queue one serialised EdgeMessage."""
+        ...
+
+
+class RunFailed(Exception):
+    """The run cannot go on; the text says who, where and why in one line."""
+
+
+class Cell:
+    """plan: who takes part. on_event: called with every event as it happens. stop: asked at the end of every slot;
+    once it says yes, everybody is told to leave and `stopping` is set."""
+
+    def __init__(self, plan: RunPlan, on_event: Callable[[Event], None], stop: Callable[[], bool]):
+        self.plan = plan
+        self.stopping = False
+        users = len(plan.users)
+        self.bytes_up = np.zeros(users, np.int64)
+        self.bytes_down = np.zeros(users, np.int64)
+        self.answered = np.full(users, np.nan)
+        self._event = on_event
+        self._stop = stop
+        self._attendance = Attendance([user.name for user in plan.users])
+        self._lines: dict[int, Line] = {}
+        self._sizes = np.zeros(users, np.int64)
+        self._rejected: dict[int, pb.Rejected] = {}
+        self._left: set[int] = set()
+        self._done: asyncio.Future[None] | None = None
+        self._failure: RunFailed | None = None
+        self._at = (0, 0)
+        self._expect("features", 0, 0)
+
+    # ------------------------------------------------------------ what the transport calls
+
+    def join(self, data: bytes, line: Line) -> int:
+        """Take in the user whose Join is `data`; answers Welcome. Returns its index k. Raises Refused."""
+        name = read_join(data, self.plan)
+        k = self._attendance.join(name)
+        self._lines[k] = line
+        self._event({"event": "join", "user": name})
+        self._send(k, self._welcome(k))
+        return k
+
+    def receive(self, k: int, data: bytes) -> None:
+        """Take one message of user k. Raises OutOfOrder or Refused if it makes k's stream meaningless."""
+        self.answered[k] = perf_counter()
+        complete = self._attendance.receive(k, parse(data))
+        self._sizes[k] = len(data)
+        if self._attendance.leaving:
+            self._left.add(k)
+        if complete and self._done is not None and not self._done.done():
+            self._done.set_result(None)
+
+    def lose(self, k: int, why: str) -> None:
+        """User k's stream broke off: no slot can be whole without it, so the run fails with one line."""
+        self._attendance.lose(k)
+        name = self.plan.users[k].name
+        self._event({"event": "lost", "user": name, **self._key, "reason": why})
+        self.fail(RunFailed(f"user {name!r} was lost in {self._where}: {why}"))
+
+    def hang_up(self, k: int) -> None:
+        """User k closed its stream: fine after its Leave, a loss before."""
+        if k in self._left:
+            self._attendance.lose(k)
+        else:
+            self.lose(k, "it closed its stream")
+
+    def fail(self, failure: RunFailed) -> None:
+        """End the run: whoever waits for users gets `failure`."""
+        self._failure = self._failure or failure
+        if self._done is not None and not self._done.done():
+            self._done.set_exception(self._failure)
+
+    # ------------------------------------------------------------ what the rounds call
+
+    async def features(self, t: int, i: int) -> list[Tensor | None]:
+        """Slot i's features, [B, ...feature_shape] per user in scenario order; None for a rejected user."""
+        self.bytes_up[:] = 0
+        self.bytes_down[:] = 0
+        self._at = (t, i)
+        return await self._features(validation=False)
+
+    async def feedback(self, t: int, i: int, outputs: Sequence[Tensor | None]) -> list[Feedback | None]:
+        """Send `outputs`; what each user made of them, in scenario order."""
+        self._send_outputs("feedback", t, i, outputs)
+        received: list[Feedback | None] = [None] * len(outputs)
+        for k, message in await self._gather():
+            received[k] = self._checked(k, read_feedback, message.feedback, self.plan.users[k])
+        return received
+
+    def acknowledge(self, t: int, i: int, feature_gradients: Sequence[Tensor | None]) -> None:
+        """Close slot i of round t: gradients to those who want them, the reason to those who were rejected."""
+        self.stopping = self._stop()
+        self._ask_after(t, i)
+        rejected, self._rejected = self._rejected, {}
+        for k, user in enumerate(self.plan.users):
+            message = pb.EdgeMessage()
+            answer: pb.Rejected | pb.Acknowledgement = message.acknowledgement
+            if k in rejected:
+                answer = message.rejected
+                message.rejected.CopyFrom(rejected[k])
+            elif user.trainable_front and (gradient := feature_gradients[k]) is not None:
+                pack(gradient, message.acknowledgement.feature_gradient)
+            answer.key.round, answer.key.slot = t, i
+            self._set_next(answer.next, k, t, i + 1)
+            self.bytes_down[k] += self._send(k, message)
+
+    async def validation_features(self) -> list[Tensor | None]:
+        """Validation features [V, ...feature_shape]; None for users that do not validate."""
+        self._at = (self._at[0], self.plan.slots)
+        return await self._features(validation=True)
+
+    async def reports(self, t: int, outputs: Sequence[Tensor | None]) -> list[Report | None]:
+        """Send validation `outputs`; what the users report, in scenario order."""
+        self._send_outputs("report", t, self.plan.slots, outputs)
+        received: list[Report | None] = [None] * len(outputs)
+        for k, message in await self._gather():
+            received[k] = self._checked(k, read_report, message.report)
+        self._rejected.clear()
+        return received
+
+    def end_round(self, t: int) -> None:
+        """Tell everybody that round t is over, and what comes next."""
+        last = t + 1 == self.plan.rounds
+        self._expect("leave", 0, 0) if last else self._expect("features", t + 1, 0)
+        for k in range(len(self.plan.users)):
+            message = pb.EdgeMessage()
+            message.round_end.round = t
+            message.round_end.next.ask = pb.Next.LEAVE if last else pb.Next.FEATURES
+            if not last:
+                message.round_end.next.key.round = t + 1
+            self._send(k, message)
+
+    async def farewell(self) -> list[bytes]:
+        """Wait for every Leave; SHA-256 of each user's parameters, in scenario order."""
+        hashes = [message.leave.parameters_sha256 for _, message in await self._gather()]
+        for k in range(len(self.plan.users)):
+            self._send(k, pb.EdgeMessage(goodbye=pb.Goodbye()))
+        return hashes
+
+    # ------------------------------------------------------------ asking
+
+    def _expect(self, kind: Kind, t: int, i: int, users: Iterable[int] | None = None) -> None:
+        self._done = None
+        self._attendance.expect((kind, t, i), range(len(self.plan.users)) if users is None else users)
+
+    def _ask_after(self, t: int, i: int) -> None:
+        """Open what follows slot i before anybody is told, so that no answer comes too early."""
+        if self.stopping:
+            self._expect("leave", 0, 0)
+        elif i + 1 < self.plan.slots:
+            self._expect("features", t, i + 1)
+        else:
+            self._expect("features", t, self.plan.slots, [k for k, yes in enumerate(self._validating) if yes])
+
+    def _set_next(self, answer: pb.Next, k: int, t: int, i: int) -> None:
+        if self.stopping:
+            answer.ask = pb.Next.LEAVE
+        elif i < self.plan.slots:
+            answer.ask, answer.key.round, answer.key.slot = pb.Next.FEATURES, t, i
+        elif self._validating[k]:
+            answer.ask, answer.key.round, answer.key.slot = pb.Next.VALIDATION, t, i
+        else:
+            answer.ask = pb.Next.WAIT
+
+    @property
+    def _validating(self) -> list[bool]:
+        return [user.validation_batch > 0 for user in self.plan.users]
+
+    async def _gather(self) -> list[tuple[int, pb.UserMessage]]:
+        if self._failure:
+            raise self._failure
+        if not self._attendance.complete:
+            await self._wait()
+        for k, _ in (answers := self._attendance.answers):
+            self.bytes_up[k] += self._sizes[k]
+        return answers
+
+    async def _wait(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._done = loop.create_future()
+        timer = loop.call_later(self.plan.patience, self._lose_patience)
+        try:
+            await self._done
+        finally:
+            timer.cancel()
+
+    def _lose_patience(self) -> None:
+        names = ", ".join(repr(name) for name in self._attendance.missing[:5])
+        more = len(self._attendance.missing) - 5
+        self.fail(
+            RunFailed(
+                f"no answer from {names}{f' and {more} more' if more > 0 else ''} in {self._where} "
+                f"within patience ({self.plan.patience:g} s); raise `patience` if users are just slow"
+            )
+        )
+
+    # ------------------------------------------------------------ messages
+
+    async def _features(self, validation: bool) -> list[Tensor | None]:
+        received: list[Tensor | None] = [None] * len(self.plan.users)
+        for k, message in await self._gather():
+            spec = self.plan.users[k].features(validation)
+            received[k] = self._checked(k, read_tensor, message.features.features, spec, "features")
+        return received
+
+    def _send_outputs(self, kind: Kind, t: int, i: int, outputs: Sequence[Tensor | None]) -> None:
+        self._expect(kind, t, i, [k for k, tensor in enumerate(outputs) if tensor is not None])
+        for k, tensor in enumerate(outputs):
+            if tensor is not None:
+                message = pb.EdgeMessage()
+                message.outputs.key.round, message.outputs.key.slot = t, i
+                pack(tensor, message.outputs.outputs)
+                self.bytes_down[k] += self._send(k, message)
+
+    def _checked(self, k: int, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+        """What `read` makes of user k's message; None, and user k rejected for this slot, if a field is bad."""
+        try:
+            return read(*args, **kwargs)
+        except BadField as error:
+            rejected = pb.Rejected(code=error.code, field=error.field, reason=str(error)[:LIMIT])
+            self._rejected[k] = rejected
+            name = self.plan.users[k].name
+            event = {"event": "rejected", "user": name, **self._key, "field": error.field}
+            self._event({**event, "reason": str(error)})
+            return None
+
+    @property
+    def _key(self) -> Event:
+        return {"round": self._at[0], "slot": self._at[1]}
+
+    @property
+    def _where(self) -> str:
+        t, i = self._at
+        return f"round {t}, slot {i}" if i < self.plan.slots else f"the validation of round {t}"
+
+    def _welcome(self, k: int) -> pb.EdgeMessage:
+        plan = self.plan
+        first = pb.Next(ask=pb.Next.FEATURES, key=pb.Key(round=0, slot=0))
+        shape = plan.users[k].output_shape
+        welcome = pb.Welcome(protocol=PROTOCOL, rounds=plan.rounds, slots=plan.slots, output_shape=shape, next=first)
+        return pb.EdgeMessage(welcome=welcome)
+
+    def _send(self, k: int, message: pb.EdgeMessage) -> int:
+        data = message.SerializeToString()
+        self._lines[k].send(data)
+        return len(data)

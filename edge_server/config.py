@@ -1,0 +1,134 @@
+"""What a scenario may say about the edge; the tree is put together in `sim.scenario`."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Config(BaseModel):
+    """Frozen; unknown keys, NaN and infinities are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Linear(Config):
+    """output = features @ theta (+ bias)."""
+
+    kind: Literal["linear"]
+    bias: bool = False
+    initial: Literal["zeros", "default"] = "zeros"
+    outputs: Count = 1
+
+
+class Mlp(Config):
+    """Fully connected layers with ReLU after each, the last included; `width` is the output."""
+
+    kind: Literal["mlp"]
+    hidden: tuple[Count, ...] = (64,)
+    width: Count = 50
+
+
+class Lenet(Config):
+    """LeNet's convolutions and one fully connected layer of `width` units (maths.md A4)."""
+
+    kind: Literal["lenet"]
+    width: Count = 50
+
+
+class Custom(Config):
+    """Your own `torch.nn.Module`, as `module:Class`; `args` go to its constructor."""
+
+    kind: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
+    args: dict[str, int | float | str | bool] = {}
+
+
+class Scoring(Config):
+    """What every aggregator takes: these three score the run."""
+
+    alpha: Annotated[float, Field(ge=0, le=10)] = 1.0
+    u_min: Positive = 1.0
+    u_max: Positive
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Scoring":
+        if self.u_min >= self.u_max:
+            raise ValueError(f"u_min ({self.u_min:g}) must be below u_max ({self.u_max:g})")
+        return self
+
+
+class ScaleTo(Config):
+    """Weights of a slot are scaled so that they add up to `sum`."""
+
+    sum: Positive
+
+
+class OwoFmtl(Scoring):
+    """Primal-dual aggregator of OWO-FMTL, Eqs. (5) and (9)."""
+
+    kind: Literal["owo_fmtl"]
+    dual: Literal["ogd", "follow_the_leader"] = "ogd"
+    horizon: Literal["slot", "round", "run"] = "round"
+    index: Literal["slot", "round"] = "slot"
+    scale: Literal["none", "mean"] | ScaleTo = "none"
+
+
+class Constant(Scoring):
+    """Constant weights: positive numbers in user order, or `equal` = 1/K each."""
+
+    kind: Literal["constant"]
+    weights: Literal["equal"] | tuple[Positive, ...] = "equal"
+
+
+class Box(Config):
+    """Every coordinate in [-box, box]."""
+
+    box: Positive
+
+
+class Ball(Config):
+    """Euclidean norm at most `ball`."""
+
+    ball: Positive
+
+
+Domain = Literal["none"] | Box | Ball
+
+
+class Primal(Config):
+    """The step (5): its size, its domain Theta, and an optional cap on the weighted gradient's norm."""
+
+    step: Positive | Literal["theory"] = 0.1
+    domain: Domain = "none"
+    cap: Positive | None = None
+
+
+class StepTowards(Config):
+    """x + step * (theta_star - x)."""
+
+    step: Annotated[float, Field(gt=0, le=1)]
+
+
+class Meta(Config):
+    """The outer loop (7): its rule, what stands for theta_star, and its domain X."""
+
+    rule: Literal["running_mean", "continue", "scratch"] | StepTowards = "running_mean"
+    target: Literal["last", "average", "oracle"] = "last"
+    domain: Domain = "none"
+
+
+Encoder = Annotated[Linear | Mlp | Lenet, Field(discriminator="kind")] | Custom
+Aggregator = Annotated[OwoFmtl | Constant, Field(discriminator="kind")]
+
+
+class Edge(Config):
+    """The edge server: shared encoder, aggregator, inner step and outer rule."""
+
+    encoder: Encoder
+    aggregator: Aggregator
+    primal: Primal = Primal()
+    meta: Meta = Meta()
+    server_tasks: tuple[()] = ()

@@ -1,0 +1,109 @@
+"""Reading what users send: each function gives values that are safe to use, or says which field is at fault."""
+
+import math
+from typing import NamedTuple
+
+from google.protobuf.message import DecodeError
+from torch import Tensor
+
+from edge_server.attendance import Refused
+from edge_server.plan import RunPlan, UserPlan
+from protos import PROTOCOL
+from protos import edge_pb2 as pb
+from protos.tensors import BadTensor, NotFinite, Spec, unpack, wire_dtype
+
+
+class BadField(Exception):
+    """A field of a slot message that cannot be used; the text is the reason."""
+
+    def __init__(self, field: str, code: pb.Rejected.Code, reason: str):
+        super().__init__(reason)
+        self.field = field
+        self.code = code
+
+
+class Feedback(NamedTuple):
+    """What one user made of its outputs: loss at them, gradient [B, ...output_shape] of that loss."""
+
+    loss: float
+    gradient: Tensor
+
+
+class Report(NamedTuple):
+    """A user's validation: mean loss, and the share of right answers (NaN for regression)."""
+
+    loss: float
+    accuracy: float
+
+
+def parse(data: bytes) -> pb.UserMessage:
+    """The message in `data`. Raises Refused if it is none."""
+    try:
+        return pb.UserMessage.FromString(data)
+    except DecodeError as error:
+        raise Refused("INVALID_ARGUMENT", f"{len(data)} bytes that are no UserMessage") from error
+
+
+def read_join(data: bytes, plan: RunPlan) -> str:
+    """The name of the user that wants to join. Raises Refused unless run, protocol and sizes are as planned."""
+    join = parse(data).join
+    if join.protocol != PROTOCOL:
+        raise Refused("FAILED_PRECONDITION", f"protocol {join.protocol}, but this edge speaks {PROTOCOL}")
+    if join.run != plan.run:
+        raise Refused("NOT_FOUND", f"run {join.run!r} is not served here")
+    for user in plan.users:
+        if user.name == join.user:
+            _agree(join, user)
+    return join.user
+
+
+def read_tensor(said: pb.Tensor, spec: Spec, field: str) -> Tensor:
+    """The tensor of `field`. Raises BadField unless dtype, shape, length and values are as they must be."""
+    try:
+        return unpack(said, spec)
+    except NotFinite as error:
+        raise BadField(field, pb.Rejected.NOT_FINITE, str(error)) from error
+    except BadTensor as error:
+        raise BadField(field, pb.Rejected.INVALID, str(error)) from error
+
+
+def read_feedback(said: pb.Feedback, user: UserPlan) -> Feedback:
+    """Loss and gradient [B, ...output_shape]. Raises BadField."""
+    _require_finite(said.loss, "loss")
+    return Feedback(said.loss, read_tensor(said.gradient, user.gradient, "gradient"))
+
+
+def read_report(said: pb.Report) -> Report:
+    """Validation loss and accuracy. Raises BadField."""
+    _require_finite(said.loss, "loss")
+    if not said.HasField("accuracy"):
+        return Report(said.loss, math.nan)
+    if not 0 <= said.accuracy <= 1:
+        raise BadField("accuracy", pb.Rejected.INVALID, f"{said.accuracy} is not in [0, 1]")
+    return Report(said.loss, said.accuracy)
+
+
+def _require_finite(value: float, field: str) -> None:
+    if not math.isfinite(value):
+        raise BadField(field, pb.Rejected.NOT_FINITE, f"it is {value}")
+
+
+def _agree(join: pb.Join, user: UserPlan) -> None:
+    said = {
+        "dtype": join.dtype,
+        "feature_shape": tuple(join.feature_shape),
+        "batch": join.batch,
+        "validation_batch": join.validation_batch,
+        "wants_feature_gradient": join.wants_feature_gradient,
+    }
+    planned = {
+        "dtype": wire_dtype(user.dtype),
+        "feature_shape": user.feature_shape,
+        "batch": user.batch,
+        "validation_batch": user.validation_batch,
+        "wants_feature_gradient": user.trainable_front,
+    }
+    for field, value in said.items():
+        if value != planned[field]:
+            reason = f"user {user.name!r} has {field} {value}, but the scenario says {planned[field]}"
+            raise Refused("INVALID_ARGUMENT", reason)

@@ -1,0 +1,60 @@
+"""What the edge expects of a run before it starts: who takes part, and how large every message may be."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from protos.tensors import Spec
+
+_ENVELOPE = 4096
+"""Bytes allowed around the tensor of a message: keys, shapes, names, one line of reason."""
+
+
+@dataclass(frozen=True)
+class UserPlan:
+    """One user as agreed in the scenario; its Join must say the same.
+
+    feature_shape, output_shape: one sample, without the batch. l_max: the loss that means utility 0.
+    """
+
+    name: str
+    l_max: float
+    dtype: torch.dtype
+    feature_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    batch: int
+    validation_batch: int
+    trainable_front: bool
+
+    def features(self, validation: bool = False) -> Spec:
+        """What a Features message must carry: [B or V, ...feature_shape]."""
+        return Spec(self.dtype, (self.validation_batch if validation else self.batch, *self.feature_shape))
+
+    @property
+    def gradient(self) -> Spec:
+        """What a Feedback message must carry: [B, ...output_shape]."""
+        return Spec(self.dtype, (self.batch, *self.output_shape))
+
+    @property
+    def largest_message(self) -> int:
+        """Bytes of the largest message either side may send for this user."""
+        samples = max(self.batch, self.validation_batch)
+        values = max(math.prod(self.feature_shape), math.prod(self.output_shape))
+        return samples * values * self.dtype.itemsize + _ENVELOPE
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """A run: T rounds of m slots for these users, in scenario order."""
+
+    run: str
+    rounds: int
+    slots: int
+    users: tuple[UserPlan, ...]
+    patience: float
+
+    @property
+    def largest_message(self) -> int:
+        """Bytes of the largest message of the run; the cap of the socket."""
+        return max(user.largest_message for user in self.users)

@@ -1,0 +1,112 @@
+"""What the edge writes down about a round; plain numpy, so that anyone can store it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Event = dict[str, Any]
+
+APPLIED, LATE, REJECTED, ABSENT = range(4)
+STATUS = ("applied", "late", "rejected", "absent")
+"""Names of the codes in `RoundRecord.status`."""
+
+
+@dataclass
+class Trace:
+    """With `record.parameters`: theta [m+1, d] as served and after the last slot, w [m+1, K], x [d], theta_star [d]."""
+
+    theta: Floats
+    w: Floats
+    x: Floats
+    theta_star: Floats | None = None
+    x_next: Floats | None = None
+
+
+@dataclass
+class RoundRecord:
+    """One round of m slots and K users. NaN stands for what a user did not give.
+
+    loss, utility, weight [m, K]; weight is |w| as applied. bytes_up, bytes_down [m, K] in bytes.
+    t_slot, t_edge [m] and t_user [m, K] in seconds. status [m, K]: index into STATUS.
+    val_loss, val_accuracy [K]: on theta_{m+1}.
+    """
+
+    round: int
+    loss: Floats
+    utility: Floats
+    weight: Floats
+    out_of_range: NDArray[np.bool_]
+    bytes_up: NDArray[np.int64]
+    bytes_down: NDArray[np.int64]
+    t_slot: Floats
+    t_user: Floats
+    t_edge: Floats
+    status: NDArray[np.uint8]
+    val_loss: Floats
+    val_accuracy: Floats
+    fairness: float = np.nan
+    slot_fairness: float = np.nan
+    val_fairness: float = np.nan
+    oracle_fairness: float = np.nan
+    regret: float = np.nan
+    residual: float = np.nan
+    bound: float = np.nan
+    gradient_norm: float = 0.0
+    capped: int = 0
+    trace: Trace | None = None
+
+    @classmethod
+    def empty(cls, round_: int, slots: int, users: int) -> "RoundRecord":
+        """A round in which nothing happened yet: m = `slots`, K = `users`."""
+        shape = (slots, users)
+        return cls(
+            round=round_,
+            loss=_unknown(*shape),
+            utility=_unknown(*shape),
+            weight=_unknown(*shape),
+            out_of_range=np.zeros(shape, bool),
+            bytes_up=np.zeros(shape, np.int64),
+            bytes_down=np.zeros(shape, np.int64),
+            t_slot=_unknown(slots),
+            t_user=_unknown(*shape),
+            t_edge=np.zeros(slots),
+            status=np.full(shape, ABSENT, np.uint8),
+            val_loss=_unknown(users),
+            val_accuracy=_unknown(users),
+        )
+
+    @property
+    def mean_utility(self) -> Floats:
+        """[K], over the slots that were applied."""
+        return mean_over_slots(self.utility)
+
+    @property
+    def mean_loss(self) -> Floats:
+        """[K], over the slots that were applied."""
+        return mean_over_slots(self.loss)
+
+    @property
+    def w_mean(self) -> Floats:
+        """[K], mean |w| over the slots that were applied."""
+        return mean_over_slots(self.weight)
+
+    @property
+    def sum_w(self) -> float:
+        """Mean over slots of sum_k |w_ik|, absent users counting as nothing."""
+        return float(np.nansum(self.weight, axis=1).mean())
+
+
+def _unknown(*shape: int) -> Floats:
+    return np.full(shape, np.nan)
+
+
+def mean_over_slots(values: Floats) -> Floats:
+    """values [m, K], NaN where absent -> [K]; NaN for a user that was absent throughout."""
+    present = ~np.isnan(values)
+    total = np.where(present, values, 0.0).sum(axis=0)
+    count = present.sum(axis=0)
+    mean: Floats = np.divide(total, count, out=_unknown(values.shape[1]), where=count > 0)
+    return mean

@@ -1,0 +1,177 @@
+"""Algorithm 1 of OWO-FMTL: rounds, slots, and the three updates. Nothing here knows how users are reached."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edge_server.aggregators import Aggregator
+from edge_server.cell import Cell, RunFailed
+from edge_server.compute import Compute
+from edge_server.domains import Domain
+from edge_server.messages import Feedback
+from edge_server.outer import Hindsight, OuterLoop, ServedMean
+from edge_server.primal_dual import cap_gradient, primal_step
+from edge_server.record import APPLIED, REJECTED, Event, Floats, RoundRecord, Trace
+from edge_server.scoring import Scorer
+from edge_server.shared_model import SharedModel
+
+Oracle = Callable[[int], Hindsight]
+"""Gives round t's best model in hindsight; exists only where a simulation knows all users' data."""
+
+
+@dataclass(frozen=True)
+class InnerStep:
+    """Eq. (5)'s step eta, its domain Theta, and the largest norm of a weighted gradient (None: no cap)."""
+
+    eta: float
+    domain: Domain
+    cap: float | None
+
+
+@dataclass
+class Rounds:
+    """A run at the edge. State between slots: `model` (theta), `duals` (w) and `outer` (x)."""
+
+    cell: Cell
+    model: SharedModel
+    aggregator: Aggregator
+    outer: OuterLoop
+    inner: InnerStep
+    target: Literal["last", "average", "oracle"]
+    scorer: Scorer
+    compute: Compute
+    on_round: Callable[[RoundRecord], None]
+    on_event: Callable[[Event], None]
+    oracle: Oracle | None = None
+    trace: bool = False
+
+    def __post_init__(self) -> None:
+        plan = self.cell.plan
+        self.duals = self.aggregator.start(len(plan.users))
+        self._l_max = np.array([user.l_max for user in plan.users])
+
+    async def run(self) -> list[bytes]:
+        """All rounds; SHA-256 of every user's parameters, in scenario order. Raises RunFailed."""
+        for t in range(self.cell.plan.rounds):
+            await self.round(t)
+            if self.cell.stopping:
+                break
+        return await self.cell.farewell()
+
+    async def round(self, t: int) -> None:
+        """Round t: m slots from x_t, then the outer step (7)."""
+        record = RoundRecord.empty(t, self.cell.plan.slots, len(self.cell.plan.users))
+        self.model.load(self.outer.x)
+        self.duals = self.aggregator.begin_round(self.duals)
+        served = ServedMean()
+        self._start_trace(record)
+        for i in range(self.cell.plan.slots):
+            if self.target == "average":
+                served = served.add(self.model.theta)
+            await self.slot(t, i, record)
+            if self.cell.stopping:
+                return
+        await self._validate(t, record)
+        hindsight = self.oracle(t) if self.oracle else None
+        self._outer_step(served, hindsight)
+        self._finish(record, hindsight)
+        self.cell.end_round(t)
+
+    async def slot(self, t: int, i: int, record: RoundRecord) -> None:
+        """Slot i: serve theta_i, learn what it was worth, then both steps from the old values."""
+        started = perf_counter()
+        features = await self.cell.features(t, i)
+        forward = perf_counter()
+        outputs = await self.compute(self.model.forward, features)
+        sent = perf_counter()
+        feedback = await self.cell.feedback(t, i, outputs)
+        backward = perf_counter()
+        feature_gradients = await self.compute(self._step, i, feedback, record)
+        done = perf_counter()
+        self.cell.acknowledge(t, i, feature_gradients)
+        record.t_edge[i] = sent - forward + done - backward
+        record.t_user[i] = self.cell.answered - sent
+        record.t_slot[i] = perf_counter() - started
+        record.bytes_up[i], record.bytes_down[i] = self.cell.bytes_up, self.cell.bytes_down
+
+    def _step(self, i: int, feedback: Sequence[Feedback | None], record: RoundRecord) -> Sequence[Tensor | None]:
+        """Eqs. (5) and (9). Returns each user's unweighted feature gradient."""
+        losses = np.array([math.nan if f is None else f.loss for f in feedback])
+        utilities = torch.from_numpy(self._l_max - losses)
+        w = self.aggregator.weights(self.duals, utilities)
+        gradient = self.model.backward([None if f is None else f.gradient for f in feedback], w)
+        self._primal_step(gradient, record, i)
+        self.duals = self.aggregator.step(self.duals, utilities)
+        self._write(record, i, losses, utilities, w)
+        return self.model.feature_gradients()
+
+    def _primal_step(self, gradient: Tensor, record: RoundRecord, i: int) -> None:
+        norm = float(torch.linalg.vector_norm(gradient, dtype=torch.float64))
+        if not math.isfinite(norm):
+            raise RunFailed(
+                f"the weighted gradient of round {record.round}, slot {i} is not finite; nothing was changed: "
+                "lower edge.primal.step or set edge.primal.cap"
+            )
+        record.gradient_norm = max(record.gradient_norm, norm)
+        if self.inner.cap is not None:
+            gradient, capped = cap_gradient(gradient, self.inner.cap)
+            record.capped += capped
+        self.model.load(primal_step(self.model.theta, gradient, self.inner.eta, self.inner.domain))
+
+    async def _validate(self, t: int, record: RoundRecord) -> None:
+        features = await self.cell.validation_features()
+        outputs = [None if x is None else await self.compute(self._evaluate, x) for x in features]
+        for k, report in enumerate(await self.cell.reports(t, outputs)):
+            if report is not None:
+                record.val_loss[k], record.val_accuracy[k] = report
+
+    def _evaluate(self, features: Tensor) -> Tensor | None:
+        return self.model.evaluate([features])[0]
+
+    def _outer_step(self, served: ServedMean, hindsight: Hindsight | None) -> None:
+        try:
+            self.outer = self.outer.next(self._theta_star(served, hindsight))
+        except FloatingPointError as error:
+            raise RunFailed(str(error)) from error
+
+    def _theta_star(self, served: ServedMean, hindsight: Hindsight | None) -> Tensor:
+        if self.target == "average":
+            return served.mean()
+        if self.target == "oracle" and hindsight is not None:
+            return hindsight.theta
+        return self.model.theta
+
+    def _write(self, record: RoundRecord, i: int, losses: Floats, utilities: Tensor, w: Tensor) -> None:
+        absent = np.isnan(losses)
+        record.loss[i] = losses
+        record.utility[i] = utilities.numpy()
+        record.weight[i] = np.where(absent, np.nan, -w.numpy())
+        record.out_of_range[i] = self.aggregator.fairness.out_of_range(utilities).numpy()
+        record.status[i] = np.where(absent, REJECTED, APPLIED)
+        if record.trace is not None:
+            record.trace.w[i] = w.numpy()
+            record.trace.theta[i + 1] = self.model.theta.numpy()
+
+    def _start_trace(self, record: RoundRecord) -> None:
+        if self.trace:
+            slots, users = record.loss.shape
+            theta = np.empty((slots + 1, len(self.outer.x)))
+            theta[0] = self.model.theta.numpy()
+            record.trace = Trace(theta, np.empty((slots + 1, users)), self.outer.x.numpy())
+
+    def _finish(self, record: RoundRecord, hindsight: Hindsight | None) -> None:
+        self.scorer.score(record, hindsight)
+        if record.capped:
+            self.on_event({"event": "capped", "round": record.round, "slots": record.capped})
+        if record.trace is not None:
+            nobody = torch.full_like(self.duals.w, math.nan)
+            record.trace.w[-1] = self.aggregator.weights(self.duals, nobody).numpy()
+            record.trace.x_next = self.outer.x.numpy()
+            record.trace.theta_star = None if hindsight is None else hindsight.theta.numpy()
+        self.on_round(record)

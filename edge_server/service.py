@@ -1,0 +1,138 @@
+"""The edge on a socket: unpacks streams into the cell, packs errors into status codes. The only grpc file here."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
+from grpc_reflection.v1alpha import reflection
+
+from edge_server.attendance import OutOfOrder, Refused
+from edge_server.cell import Cell
+from protos import edge_pb2 as pb
+
+SERVICE = pb.DESCRIPTOR.services_by_name["Edge"].full_name
+_SLACK = 16
+"""Streams beside the users' own: health checks, reflection."""
+
+Context = grpc.aio.ServicerContext[bytes, bytes]
+
+
+class PortTaken(Exception):
+    """The address cannot be listened on."""
+
+
+class _StreamLine:
+    """A user's stream as a line: `send` never blocks, one task writes in order."""
+
+    def __init__(self, context: Context):
+        self._context = context
+        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._writer = asyncio.create_task(self._write())
+
+    def send(self, data: bytes) -> None:
+        self._queue.put_nowait(data)
+
+    async def close(self) -> None:
+        """Returns when everything queued is written."""
+        self._queue.put_nowait(None)
+        await self._writer
+
+    def abandon(self) -> None:
+        self._writer.cancel()
+
+    async def _write(self) -> None:
+        while (data := await self._queue.get()) is not None:
+            await self._context.write(data)
+
+
+class EdgeService:
+    """Serves one cell. Messages stay bytes here: the cell parses them, so that it decides what a bad one means."""
+
+    def __init__(self, cell: Cell):
+        self._cell = cell
+
+    async def live(self, _: Any, context: Context) -> None:
+        """One user's stream, from Join to goodbye."""
+        line = _StreamLine(context)
+        try:
+            with _as_status() as status:
+                await self._converse(context, line)
+            if status:
+                await context.abort(*status[0])
+            await line.close()
+        finally:
+            line.abandon()
+
+    async def _converse(self, context: Context, line: _StreamLine) -> None:
+        first = await context.read()
+        if not isinstance(first, bytes):
+            raise Refused("INVALID_ARGUMENT", "a stream starts with Join")
+        k = self._cell.join(first, line)
+        try:
+            while isinstance(data := await context.read(), bytes):
+                self._cell.receive(k, data)
+        except asyncio.CancelledError:
+            self._cell.lose(k, "its connection broke")
+            raise
+        except (OutOfOrder, Refused) as error:
+            self._cell.lose(k, str(error))
+            raise
+        self._cell.hang_up(k)
+
+
+@contextmanager
+def _as_status() -> Iterator[list[tuple[grpc.StatusCode, str]]]:
+    """Collects the gRPC status of an error about who the peer is, or about a stream that makes no sense."""
+    status: list[tuple[grpc.StatusCode, str]] = []
+    try:
+        yield status
+    except Refused as error:
+        status.append((grpc.StatusCode[error.code], str(error)))
+    except OutOfOrder as error:
+        status.append((grpc.StatusCode.FAILED_PRECONDITION, str(error)))
+
+
+class EdgeServer:
+    """A listening edge. `address` is where users find it."""
+
+    def __init__(self, server: grpc.aio.Server, address: str):
+        self._server = server
+        self.address = address
+
+    async def stop(self) -> None:
+        """Ends every stream at once and frees the port."""
+        await self._server.stop(None)
+
+
+async def serve(cell: Cell, host: str, port: int = 0) -> EdgeServer:
+    """Listen for the cell's users on host:port (0: any free port). Raises PortTaken."""
+    server = grpc.aio.server(options=_options(cell))
+    live = grpc.stream_stream_rpc_method_handler(EdgeService(cell).live)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Live": live}),))
+    health = HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    names = (SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
+    reflection.enable_server_reflection(names, server)
+    try:
+        bound = server.add_insecure_port(f"{host}:{port}")
+    except RuntimeError as error:
+        raise PortTaken(f"cannot listen on {host}:{port}: the port is taken or the address is not ours") from error
+    await server.start()
+    for name in ("", SERVICE):
+        await health.set(name, health_pb2.HealthCheckResponse.SERVING)
+    return EdgeServer(server, f"{host}:{bound}")
+
+
+def _options(cell: Cell) -> list[tuple[str, int]]:
+    """Limits from the scenario; uncompressed messages alone, so that no small message unpacks into a large one."""
+    return [
+        ("grpc.max_receive_message_length", cell.plan.largest_message),
+        ("grpc.max_send_message_length", cell.plan.largest_message),
+        ("grpc.max_concurrent_streams", len(cell.plan.users) + _SLACK),
+        ("grpc.compression_enabled_algorithms_bitset", 1),
+        ("grpc.so_reuseport", 0),
+    ]

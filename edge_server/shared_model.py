@@ -1,0 +1,153 @@
+"""The encoder as the edge runs it: one batched pass over all users, one weighted backward pass, O(d) memory."""
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+PerUser = list[Tensor | None]
+"""One entry per user in scenario order; None for an absent user."""
+
+
+class SharedModel:
+    """Owns an encoder whose parameters are views of one flat theta [d], and their gradients of one flat [d].
+
+    A slot is forward, backward, and feature gradients if asked for. The encoder must not mix samples
+    (`encoder_checks`). Parameter order is the encoder's own.
+    """
+
+    def __init__(self, encoder: nn.Module, feature_gradients: bool) -> None:
+        self._encoder = encoder
+        self._with_feature_gradients = feature_gradients
+        self._theta, self._gradient = _flatten(encoder)
+        self._sizes: list[int] = []
+        self._counts = torch.tensor(self._sizes)
+        self._features: Tensor | None = None
+        self._outputs: Tensor | None = None
+        self._unweighted: PerUser = []
+
+    @property
+    def theta(self) -> Tensor:
+        """A copy of the parameters [d], in the run's type."""
+        return self._theta.clone()
+
+    def load(self, theta: Tensor) -> None:
+        """Sets the parameters from theta [d], any floating type; forgets a slot that was not finished."""
+        if theta.shape != self._theta.shape:
+            raise ValueError(f"theta has shape {list(theta.shape)}; this encoder takes {list(self._theta.shape)}")
+        self._theta.copy_(theta)
+        self._outputs = self._features = None
+
+    def digest(self) -> bytes:
+        """SHA-256 of the parameters, little-endian, in the encoder's own order: 32 bytes."""
+        values = self._theta.numpy()
+        return hashlib.sha256(values.astype(values.dtype.newbyteorder("<")).tobytes()).digest()
+
+    def forward(self, features: Sequence[Tensor | None]) -> PerUser:
+        """Outputs [B_k, ...] of every present user from features [B_k, ...], in one pass over the joined batch.
+
+        Users may differ in B_k. The graph is kept for one `backward`.
+        """
+        self._outputs = self._features = None
+        self._set_sizes([0 if f is None else f.shape[0] for f in features])
+        joined = _join(features)
+        if joined is None:
+            return [None] * len(features)
+        if self._with_feature_gradients:
+            joined = joined.detach().requires_grad_()
+        self._features, self._outputs = joined, self._encoder(joined)
+        return _split(self._outputs.detach(), self._sizes, features)
+
+    def evaluate(self, features: Sequence[Tensor | None]) -> PerUser:
+        """Outputs as in `forward`, without a graph; a slot under way is left alone."""
+        joined = _join(features)
+        if joined is None:
+            return [None] * len(features)
+        with torch.no_grad():
+            outputs = self._encoder(joined)
+        return _split(outputs, [0 if f is None else f.shape[0] for f in features], features)
+
+    def backward(self, output_gradients: Sequence[Tensor | None], weights: Tensor) -> Tensor:
+        """Gradient [d] of sum_k |w_k| loss_k, in one pass; valid until the next `backward`.
+
+        output_gradients: dloss_k/doutput_k [B_k, ...], None for a user that dropped out (its weight is not read).
+        weights [K]: w. Raises RuntimeError without a `forward` since the last call or `load`, ValueError on a
+        gradient whose shape is not that of the user's outputs.
+        """
+        self._gradient.zero_()
+        self._unweighted = [None] * len(output_gradients)
+        outputs, inputs = self._outputs, self._features
+        self._outputs = self._features = None
+        if all(g is None for g in output_gradients):
+            return self._gradient
+        if outputs is None or inputs is None:
+            raise RuntimeError("backward needs a forward pass first: no outputs are waiting for gradients")
+        scale = self._row_weights(output_gradients, weights, outputs.dtype)
+        torch.autograd.backward(outputs, self._joined(output_gradients, outputs) * _beside(scale, outputs))
+        if inputs.grad is not None:
+            self._unweighted = _split(inputs.grad / _beside(scale, inputs), self._sizes, output_gradients)
+        return self._gradient
+
+    def feature_gradients(self) -> PerUser:
+        """dloss_k/dfeatures_k [B_k, ...] of the last `backward`, unweighted: divided by |w_k| (maths.md A2.15).
+
+        None for users that gave no output gradient, and for everyone when they were not asked for.
+        """
+        return self._unweighted
+
+    def _set_sizes(self, sizes: list[int]) -> None:
+        if sizes != self._sizes:
+            self._sizes, self._counts = sizes, torch.tensor(sizes)
+
+    def _row_weights(self, given: Sequence[Tensor | None], weights: Tensor, dtype: torch.dtype) -> Tensor:
+        """|w| of every row's user [N]; 1 for a user that dropped out."""
+        scale = weights.abs()
+        dropped = [g is None for g in given]
+        if True in dropped:
+            scale = torch.where(torch.tensor(dropped), 1.0, scale)
+        return scale.to(dtype).repeat_interleave(self._counts, output_size=sum(self._sizes))
+
+    def _joined(self, given: Sequence[Tensor | None], outputs: Tensor) -> Tensor:
+        """The output gradients of all rows [N, ...]; zeros for a user that dropped out."""
+        row = tuple(outputs.shape[1:])
+        blocks = []
+        for k, (gradient, size) in enumerate(zip(given, self._sizes, strict=True)):
+            if gradient is not None and gradient.shape != (size, *row):
+                raise ValueError(
+                    f"user {k}: output gradient has shape {list(gradient.shape)}, its outputs {[size, *row]}"
+                )
+            blocks.append(outputs.new_zeros(size, *row) if gradient is None else gradient)
+        return torch.cat(blocks)
+
+
+def _flatten(encoder: nn.Module) -> tuple[Tensor, Tensor]:
+    """Moves all parameters and their gradients into one flat tensor each; the encoder then only views them."""
+    parameters = list(encoder.parameters())
+    theta = torch.cat([p.detach().reshape(-1) for p in parameters])
+    gradient = torch.zeros_like(theta)
+    sizes = [p.numel() for p in parameters]
+    for parameter, values, slopes in zip(
+        parameters, theta.split_with_sizes(sizes), gradient.split_with_sizes(sizes), strict=True
+    ):
+        shape = parameter.shape
+        parameter.data = values.view(shape)
+        parameter.grad = slopes.view(shape)
+    return theta, gradient
+
+
+def _join(features: Sequence[Tensor | None]) -> Tensor | None:
+    present = [f for f in features if f is not None]
+    if not present:
+        return None
+    return present[0] if len(present) == 1 else torch.cat(present)
+
+
+def _split(joined: Tensor, sizes: list[int], wanted: Sequence[Tensor | None]) -> PerUser:
+    blocks = joined.split_with_sizes(sizes)
+    return [None if w is None else block for w, block in zip(wanted, blocks, strict=True)]
+
+
+def _beside(scale: Tensor, rows: Tensor) -> Tensor:
+    """scale [N] shaped to multiply rows [N, ...]."""
+    return scale.view(-1, *(1,) * (rows.ndim - 1))

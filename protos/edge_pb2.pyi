@@ -1,0 +1,207 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class DType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DTYPE_UNSPECIFIED: _ClassVar[DType]
+    FLOAT32: _ClassVar[DType]
+    FLOAT64: _ClassVar[DType]
+DTYPE_UNSPECIFIED: DType
+FLOAT32: DType
+FLOAT64: DType
+
+class Tensor(_message.Message):
+    __slots__ = ("dtype", "shape", "data")
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    dtype: DType
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    data: bytes
+    def __init__(self, dtype: _Optional[_Union[DType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class Key(_message.Message):
+    __slots__ = ("round", "slot")
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    SLOT_FIELD_NUMBER: _ClassVar[int]
+    round: int
+    slot: int
+    def __init__(self, round: _Optional[int] = ..., slot: _Optional[int] = ...) -> None: ...
+
+class Next(_message.Message):
+    __slots__ = ("ask", "key")
+    class Ask(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        ASK_UNSPECIFIED: _ClassVar[Next.Ask]
+        FEATURES: _ClassVar[Next.Ask]
+        VALIDATION: _ClassVar[Next.Ask]
+        WAIT: _ClassVar[Next.Ask]
+        LEAVE: _ClassVar[Next.Ask]
+    ASK_UNSPECIFIED: Next.Ask
+    FEATURES: Next.Ask
+    VALIDATION: Next.Ask
+    WAIT: Next.Ask
+    LEAVE: Next.Ask
+    ASK_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    ask: Next.Ask
+    key: Key
+    def __init__(self, ask: _Optional[_Union[Next.Ask, str]] = ..., key: _Optional[_Union[Key, _Mapping]] = ...) -> None: ...
+
+class UserMessage(_message.Message):
+    __slots__ = ("join", "features", "feedback", "report", "leave")
+    JOIN_FIELD_NUMBER: _ClassVar[int]
+    FEATURES_FIELD_NUMBER: _ClassVar[int]
+    FEEDBACK_FIELD_NUMBER: _ClassVar[int]
+    REPORT_FIELD_NUMBER: _ClassVar[int]
+    LEAVE_FIELD_NUMBER: _ClassVar[int]
+    join: Join
+    features: Features
+    feedback: Feedback
+    report: Report
+    leave: Leave
+    def __init__(self, join: _Optional[_Union[Join, _Mapping]] = ..., features: _Optional[_Union[Features, _Mapping]] = ..., feedback: _Optional[_Union[Feedback, _Mapping]] = ..., report: _Optional[_Union[Report, _Mapping]] = ..., leave: _Optional[_Union[Leave, _Mapping]] = ...) -> None: ...
+
+class Join(_message.Message):
+    __slots__ = ("protocol", "run", "user", "incarnation", "dtype", "feature_shape", "batch", "validation_batch", "wants_feature_gradient")
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    USER_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    FEATURE_SHAPE_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FIELD_NUMBER: _ClassVar[int]
+    VALIDATION_BATCH_FIELD_NUMBER: _ClassVar[int]
+    WANTS_FEATURE_GRADIENT_FIELD_NUMBER: _ClassVar[int]
+    protocol: int
+    run: str
+    user: str
+    incarnation: int
+    dtype: DType
+    feature_shape: _containers.RepeatedScalarFieldContainer[int]
+    batch: int
+    validation_batch: int
+    wants_feature_gradient: bool
+    def __init__(self, protocol: _Optional[int] = ..., run: _Optional[str] = ..., user: _Optional[str] = ..., incarnation: _Optional[int] = ..., dtype: _Optional[_Union[DType, str]] = ..., feature_shape: _Optional[_Iterable[int]] = ..., batch: _Optional[int] = ..., validation_batch: _Optional[int] = ..., wants_feature_gradient: _Optional[bool] = ...) -> None: ...
+
+class Features(_message.Message):
+    __slots__ = ("key", "features")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    FEATURES_FIELD_NUMBER: _ClassVar[int]
+    key: Key
+    features: Tensor
+    def __init__(self, key: _Optional[_Union[Key, _Mapping]] = ..., features: _Optional[_Union[Tensor, _Mapping]] = ...) -> None: ...
+
+class Feedback(_message.Message):
+    __slots__ = ("key", "loss", "gradient")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    GRADIENT_FIELD_NUMBER: _ClassVar[int]
+    key: Key
+    loss: float
+    gradient: Tensor
+    def __init__(self, key: _Optional[_Union[Key, _Mapping]] = ..., loss: _Optional[float] = ..., gradient: _Optional[_Union[Tensor, _Mapping]] = ...) -> None: ...
+
+class Report(_message.Message):
+    __slots__ = ("key", "loss", "accuracy")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    ACCURACY_FIELD_NUMBER: _ClassVar[int]
+    key: Key
+    loss: float
+    accuracy: float
+    def __init__(self, key: _Optional[_Union[Key, _Mapping]] = ..., loss: _Optional[float] = ..., accuracy: _Optional[float] = ...) -> None: ...
+
+class Leave(_message.Message):
+    __slots__ = ("parameters_sha256",)
+    PARAMETERS_SHA256_FIELD_NUMBER: _ClassVar[int]
+    parameters_sha256: bytes
+    def __init__(self, parameters_sha256: _Optional[bytes] = ...) -> None: ...
+
+class EdgeMessage(_message.Message):
+    __slots__ = ("welcome", "outputs", "acknowledgement", "rejected", "round_end", "goodbye")
+    WELCOME_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    ACKNOWLEDGEMENT_FIELD_NUMBER: _ClassVar[int]
+    REJECTED_FIELD_NUMBER: _ClassVar[int]
+    ROUND_END_FIELD_NUMBER: _ClassVar[int]
+    GOODBYE_FIELD_NUMBER: _ClassVar[int]
+    welcome: Welcome
+    outputs: Outputs
+    acknowledgement: Acknowledgement
+    rejected: Rejected
+    round_end: RoundEnd
+    goodbye: Goodbye
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., outputs: _Optional[_Union[Outputs, _Mapping]] = ..., acknowledgement: _Optional[_Union[Acknowledgement, _Mapping]] = ..., rejected: _Optional[_Union[Rejected, _Mapping]] = ..., round_end: _Optional[_Union[RoundEnd, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ...) -> None: ...
+
+class Welcome(_message.Message):
+    __slots__ = ("protocol", "rounds", "slots", "output_shape", "next")
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    ROUNDS_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_SHAPE_FIELD_NUMBER: _ClassVar[int]
+    NEXT_FIELD_NUMBER: _ClassVar[int]
+    protocol: int
+    rounds: int
+    slots: int
+    output_shape: _containers.RepeatedScalarFieldContainer[int]
+    next: Next
+    def __init__(self, protocol: _Optional[int] = ..., rounds: _Optional[int] = ..., slots: _Optional[int] = ..., output_shape: _Optional[_Iterable[int]] = ..., next: _Optional[_Union[Next, _Mapping]] = ...) -> None: ...
+
+class Outputs(_message.Message):
+    __slots__ = ("key", "outputs")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    key: Key
+    outputs: Tensor
+    def __init__(self, key: _Optional[_Union[Key, _Mapping]] = ..., outputs: _Optional[_Union[Tensor, _Mapping]] = ...) -> None: ...
+
+class Acknowledgement(_message.Message):
+    __slots__ = ("key", "feature_gradient", "next")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    FEATURE_GRADIENT_FIELD_NUMBER: _ClassVar[int]
+    NEXT_FIELD_NUMBER: _ClassVar[int]
+    key: Key
+    feature_gradient: Tensor
+    next: Next
+    def __init__(self, key: _Optional[_Union[Key, _Mapping]] = ..., feature_gradient: _Optional[_Union[Tensor, _Mapping]] = ..., next: _Optional[_Union[Next, _Mapping]] = ...) -> None: ...
+
+class Rejected(_message.Message):
+    __slots__ = ("key", "code", "field", "reason", "next")
+    class Code(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        CODE_UNSPECIFIED: _ClassVar[Rejected.Code]
+        INVALID: _ClassVar[Rejected.Code]
+        NOT_FINITE: _ClassVar[Rejected.Code]
+    CODE_UNSPECIFIED: Rejected.Code
+    INVALID: Rejected.Code
+    NOT_FINITE: Rejected.Code
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    FIELD_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    NEXT_FIELD_NUMBER: _ClassVar[int]
+    key: Key
+    code: Rejected.Code
+    field: str
+    reason: str
+    next: Next
+    def __init__(self, key: _Optional[_Union[Key, _Mapping]] = ..., code: _Optional[_Union[Rejected.Code, str]] = ..., field: _Optional[str] = ..., reason: _Optional[str] = ..., next: _Optional[_Union[Next, _Mapping]] = ...) -> None: ...
+
+class RoundEnd(_message.Message):
+    __slots__ = ("round", "next")
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    NEXT_FIELD_NUMBER: _ClassVar[int]
+    round: int
+    next: Next
+    def __init__(self, round: _Optional[int] = ..., next: _Optional[_Union[Next, _Mapping]] = ...) -> None: ...
+
+class Goodbye(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...

@@ -1,0 +1,84 @@
+"""Tensors on the wire: one dtype table, raw little-endian bytes, sizes checked before anything is allocated."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from protos import edge_pb2 as pb
+
+_WIRE: dict[torch.dtype, tuple[pb.DType, np.dtype[np.floating]]] = {
+    torch.float32: (pb.FLOAT32, np.dtype("<f4")),
+    torch.float64: (pb.FLOAT64, np.dtype("<f8")),
+}
+_DTYPE = {wire: dtype for dtype, (wire, _) in _WIRE.items()}
+
+
+class BadTensor(ValueError):
+    """A tensor on the wire is not what was agreed."""
+
+
+class NotFinite(BadTensor):
+    """A tensor holds NaN or infinity."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a tensor must be: numeric type and exact shape, batch included."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the raw data."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def wire_dtype(dtype: torch.dtype) -> pb.DType:
+    """The protocol's number for `dtype`; raises BadTensor for a type that has none."""
+    if dtype not in _WIRE:
+        raise BadTensor(f"dtype {dtype} cannot go over the wire; use float32 or float64")
+    return _WIRE[dtype][0]
+
+
+def pack(tensor: Tensor, into: pb.Tensor) -> None:
+    """Write `tensor` (any shape, float32 or float64, CPU) into a message. Raises BadTensor for another dtype."""
+    into.dtype = wire_dtype(tensor.dtype)
+    into.shape.extend(tensor.shape)
+    into.data = tensor.detach().numpy().astype(_WIRE[tensor.dtype][1], copy=False).tobytes()
+
+
+def unpack(message: pb.Tensor, spec: Spec) -> Tensor:
+    """The tensor that `message` carries, in fresh aligned memory.
+
+    Raises BadTensor if dtype, shape or length differ from `spec` (before allocating), NotFinite on NaN, infinity.
+    """
+    _check(message, spec)
+    tensor = torch.empty(spec.shape, dtype=spec.dtype)
+    tensor.numpy()[...] = np.frombuffer(message.data, _WIRE[spec.dtype][1]).reshape(spec.shape)
+    require_finite(tensor)
+    return tensor
+
+
+def _check(message: pb.Tensor, spec: Spec) -> None:
+    if message.dtype not in _DTYPE:
+        raise BadTensor(f"dtype number {message.dtype} is unknown; expected {spec.dtype}")
+    if _DTYPE[message.dtype] != spec.dtype:
+        raise BadTensor(f"dtype is {_DTYPE[message.dtype]}, expected {spec.dtype}")
+    if len(message.shape) != len(spec.shape) or tuple(message.shape) != spec.shape:
+        raise BadTensor(f"shape is {list(message.shape[:9])}, expected {list(spec.shape)}")
+    if len(message.data) != spec.nbytes:
+        raise BadTensor(f"{len(message.data)} bytes of data, expected {spec.nbytes}")
+
+
+def require_finite(tensor: Tensor) -> None:
+    """Raise NotFinite, naming the first index, unless every element of `tensor` is finite."""
+    if math.isfinite(tensor.sum().item()):
+        return
+    bad = (~torch.isfinite(tensor)).nonzero()
+    if len(bad):
+        index = tuple(bad[0].tolist())
+        raise NotFinite(f"{tensor[index].item()} at index {list(index)}")

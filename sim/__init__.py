@@ -1,0 +1,1 @@
+"""The referee: the only package that sees both sides."""

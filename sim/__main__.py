@@ -1,0 +1,5 @@
+"""`python -m sim` is `equiran`."""
+
+from sim.cli import main
+
+main()

@@ -1,0 +1,154 @@
+"""The processes of a run as plain classes: one edge, and hosts that carry users. Ray wraps them in `sim.cluster`."""
+
+import asyncio
+import importlib
+import io
+import json
+import traceback
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+import torch
+
+from edge_server.cell import Cell, RunFailed
+from edge_server.compute import OneThread
+from edge_server.record import Event, RoundRecord, Trace
+from edge_server.service import EdgeServer, serve
+from sim.build import build_rounds, build_session
+from sim.local import Outcome, host
+from sim.oracle import NotConverged
+from sim.recipe import from_recipe
+
+
+@dataclass
+class News:
+    """What the edge has to tell since it was last asked; the end of the run is the last of it."""
+
+    rounds: list[RoundRecord] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    outcome: Outcome | None = None
+    failure: str | None = None
+
+    def pack(self) -> bytes:
+        """As bytes: a JSON header and the arrays of every round."""
+        arrays: dict[str, Any] = {}
+        rounds = [_split(record, f"{number}.", arrays) for number, record in enumerate(self.rounds)]
+        outcome = self.outcome and {
+            "edge": self.outcome.edge.hex(),
+            "users": [user.hex() for user in self.outcome.users],
+            "stopped": self.outcome.stopped,
+        }
+        header = {"rounds": rounds, "events": self.events, "outcome": outcome, "failure": self.failure}
+        arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)
+        return buffer.getvalue()
+
+    @classmethod
+    def unpack(cls, data: bytes) -> "News":
+        """What `pack` packed."""
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            header = json.loads(arrays["header"].tobytes())
+            rounds = [_join(scalars, f"{number}.", arrays) for number, scalars in enumerate(header["rounds"])]
+        outcome = header["outcome"]
+        if outcome:
+            users = [bytes.fromhex(user) for user in outcome["users"]]
+            outcome = Outcome(bytes.fromhex(outcome["edge"]), users, outcome["stopped"])
+        return cls(rounds, header["events"], outcome, header["failure"])
+
+
+def _split(record: RoundRecord | Trace, prefix: str, arrays: dict[str, Any]) -> dict[str, Any]:
+    """The record's numbers; its arrays go into `arrays`, named by their field."""
+    scalars: dict[str, Any] = {}
+    for name, value in ((f.name, getattr(record, f.name)) for f in fields(record)):
+        if isinstance(value, np.ndarray):
+            arrays[prefix + name] = value
+        elif isinstance(value, Trace):
+            scalars[name] = _split(value, f"{prefix}{name}.", arrays)
+        else:
+            scalars[name] = value
+    return scalars
+
+
+def _join(scalars: dict[str, Any], prefix: str, arrays: Any, kind: type[Any] = RoundRecord) -> Any:
+    values = dict(scalars)
+    for name in (f.name for f in fields(kind)):
+        if prefix + name in arrays:
+            values[name] = arrays[prefix + name]
+    if isinstance(values.get("trace"), dict):
+        values["trace"] = _join(values["trace"], f"{prefix}trace.", arrays, Trace)
+    return kind(**values)
+
+
+class EdgeActor:
+    """The edge of one run in a process of its own."""
+
+    def __init__(self, recipe: str):
+        self._design, self._step = from_recipe(recipe)
+        self._news = News()
+        self._told = asyncio.Event()
+        self._stop = False
+        self._server: EdgeServer | None = None
+        self._cell = Cell(self._design.plan, self._on_event, lambda: self._stop)
+
+    async def listen(self, interface: str | None) -> bytes:
+        """Start serving on `interface` (None: this node's own address). The address for users."""
+        self._server = await serve(self._cell, interface or _node_address())
+        return self._server.address.encode()
+
+    async def run(self) -> None:
+        """The rounds; what happens is told through `news`."""
+        compute = OneThread(self._design.scenario.threads.edge)
+        try:
+            rounds = build_rounds(self._design, self._step, self._cell, compute, self._on_round, self._on_event)
+            users = await rounds.run()
+            self._news.outcome = Outcome(rounds.model.digest(), users, self._cell.stopping)
+        except (RunFailed, NotConverged) as error:
+            self._news.failure = str(error)
+        except Exception:
+            self._news.failure = f"the edge failed: {traceback.format_exc().strip()}"
+        self._told.set()
+
+    async def news(self) -> bytes:
+        """Waits until there is something to tell, then tells it once."""
+        await self._told.wait()
+        self._told.clear()
+        news, self._news = self._news, News()
+        return news.pack()
+
+    def stop(self) -> None:
+        """Ask everybody to leave after the current slot."""
+        self._stop = True
+
+    def _on_round(self, record: RoundRecord) -> None:
+        self._news.rounds.append(record)
+        self._told.set()
+
+    def _on_event(self, event: Event) -> None:
+        self._news.events.append(event)
+        self._told.set()
+
+
+class HostActor:
+    """Some users of one run on one event loop in a process of their own."""
+
+    def __init__(self, recipe: str, users: list[int]):
+        self._design, _ = from_recipe(recipe)
+        self._users = users
+
+    async def live(self, address: str | bytes) -> bytes:
+        """The users' lives, until the edge says goodbye. Empty, or the one line that says why one failed."""
+        torch.set_num_threads(self._design.scenario.threads.user)
+        where = address if isinstance(address, str) else address.decode()
+        try:
+            sessions = [build_session(self._design, k) for k in self._users]
+            await host(sessions, where, self._design.plan.largest_message)
+        except RunFailed as failure:
+            return str(failure).encode()
+        return b""
+
+
+def _node_address() -> str:
+    address: str = importlib.import_module("ray").util.get_node_ip_address()
+    return address

@@ -1,0 +1,190 @@
+"""From a scenario to its parts: plan, users, and the edge's rounds. Every process builds its own from the same text."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from edge_server.aggregators import build_aggregator
+from edge_server.build import build_domain, build_outer
+from edge_server.cell import Cell
+from edge_server.compute import Compute
+from edge_server.encoders import EncoderError, build_encoder, output_shape
+from edge_server.plan import RunPlan, UserPlan
+from edge_server.record import Event, RoundRecord
+from edge_server.rounds import InnerStep, Rounds
+from edge_server.scoring import Scorer, Theory
+from edge_server.shared_model import SharedModel
+from sim.hindsight import Hindsights
+from sim.scenario import Loaded, Scenario
+from sim.seeds import stream_seed
+from user_client.models import build_head
+from user_client.session import Session
+from user_client.tasks.base import Place, Task
+from user_client.user import User, build_stream, feature_shape
+
+Step = tuple[float, Theory | None]
+"""The inner step eta that a run uses, and Theorem 1's constants where eta comes from it."""
+
+
+class PartError(Exception):
+    """A part of the scenario that cannot be built: `path` is where the scenario says so."""
+
+    def __init__(self, path: tuple[str | int, ...], message: str):
+        super().__init__(message)
+        self.path = path
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """What all processes must agree on: the scenario, and the run as the edge plans it."""
+
+    scenario: Scenario
+    plan: RunPlan
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """One sample's outputs; the same for all users."""
+        return self.plan.users[0].output_shape
+
+
+def place(scenario: Scenario, k: int) -> Place:
+    """Where user k stands, with its random streams."""
+    name = scenario.users[k].name
+    return Place(
+        name=name,
+        index=k,
+        users=len(scenario.users),
+        rounds=scenario.rounds,
+        slots=scenario.slots,
+        seed=stream_seed(scenario.seed, "user", name),
+        shared_seed=stream_seed(scenario.seed, "users"),
+        folder=Path.cwd(),
+    )
+
+
+def blueprint(scenario: Scenario, run: str) -> Blueprint:
+    """Plan the run `run` of a scenario. Raises PartError where its parts do not fit."""
+    streams = [_stream(scenario, k) for k in range(len(scenario.users))]
+    shapes = [_feature_shape(scenario, k, stream) for k, stream in enumerate(streams)]
+    _same_everywhere(scenario, streams, shapes)
+    outputs = _output_shape(scenario, shapes[0], streams[0].dtype)
+    for k, stream in enumerate(streams):
+        with _part("users", k, "head"):
+            build_head(scenario.users[k].head, outputs, stream.outputs, stream.dtype, seed=0)
+    users = tuple(_user_plan(scenario, k, stream, shapes[k], outputs) for k, stream in enumerate(streams))
+    return Blueprint(scenario, RunPlan(run, scenario.rounds, scenario.slots, users, scenario.patience))
+
+
+def check(loaded: Loaded) -> list[str]:
+    """What cannot be built, as `file:line: path: message`; empty if all parts fit."""
+    try:
+        blueprint(loaded.scenario, "check")
+    except PartError as error:
+        path = ".".join(str(step) for step in error.path)
+        return [f"{loaded.where(error.path)}: {path}: {error}"]
+    return []
+
+
+def build_session(design: Blueprint, k: int) -> Session:
+    """User k, ready to join."""
+    user = User(design.scenario.users[k], place(design.scenario, k), design.output_shape)
+    return Session(user, design.scenario.users[k].name, design.plan.run, design.output_shape)
+
+
+def build_rounds(
+    design: Blueprint,
+    step: Step,
+    cell: Cell,
+    compute: Compute,
+    on_round: Callable[[RoundRecord], None],
+    on_event: Callable[[Event], None],
+) -> Rounds:
+    """The edge's side of a run, before its first round."""
+    scenario, plan = design.scenario, design.plan
+    edge, first = scenario.edge, plan.users[0]
+    encoder = build_encoder(edge.encoder, first.feature_shape, first.dtype, stream_seed(scenario.seed, "encoder"))
+    model = SharedModel(encoder, feature_gradients=any(user.trainable_front for user in plan.users))
+    aggregator = build_aggregator(edge.aggregator)
+    eta, theory = step
+    l_max = np.array([user.l_max for user in plan.users])
+    return Rounds(
+        cell=cell,
+        model=model,
+        aggregator=aggregator,
+        outer=build_outer(edge.meta, model.theta),
+        inner=InnerStep(eta, build_domain(edge.primal.domain), edge.primal.cap),
+        target=edge.meta.target,
+        scorer=Scorer(aggregator.fairness, l_max, theory),
+        compute=compute,
+        on_round=on_round,
+        on_event=on_event,
+        oracle=hindsights(scenario, l_max) if wants_oracle(scenario) else None,
+        trace=scenario.record.parameters,
+    )
+
+
+def wants_oracle(scenario: Scenario) -> bool:
+    """The run needs theta*_t: as its target, or for the theory's step."""
+    return scenario.edge.meta.target == "oracle" or scenario.edge.primal.step == "theory"
+
+
+def hindsights(scenario: Scenario, l_max: np.ndarray[tuple[int], np.dtype[np.float64]]) -> Hindsights:
+    """The oracle of a simulated run: it sees every user's stream."""
+    fairness = build_aggregator(scenario.edge.aggregator).fairness
+    streams = [partial(build_stream, user, place(scenario, k)) for k, user in enumerate(scenario.users)]
+    return Hindsights(fairness, l_max, build_domain(scenario.edge.primal.domain), streams, scenario.slots)
+
+
+@contextmanager
+def _part(*path: str | int) -> Iterator[None]:
+    """Errors of a part, placed where the scenario names it."""
+    try:
+        yield
+    except (ValueError, OSError, EncoderError) as error:
+        raise PartError(path, str(error)) from error
+
+
+def _stream(scenario: Scenario, k: int) -> Task:
+    with _part("users", k, "task"):
+        return build_stream(scenario.users[k], place(scenario, k))
+
+
+def _feature_shape(scenario: Scenario, k: int, stream: Task) -> tuple[int, ...]:
+    with _part("users", k, "front"):
+        return feature_shape(scenario.users[k], stream)
+
+
+def _same_everywhere(scenario: Scenario, streams: list[Task], shapes: list[tuple[int, ...]]) -> None:
+    names = [user.name for user in scenario.users]
+    for k, (stream, shape) in enumerate(zip(streams, shapes, strict=True)):
+        if shape != shapes[0]:
+            said = f"features per sample are {list(shape)}, but those of {names[0]!r} are {list(shapes[0])}"
+            raise PartError(("users", k), f"{said}; one encoder serves all users")
+        if stream.dtype != streams[0].dtype:
+            said = f"the data are {stream.dtype}, but those of {names[0]!r} are {streams[0].dtype}"
+            raise PartError(("users", k, "task"), f"{said}; a run has one numeric type")
+
+
+def _output_shape(scenario: Scenario, shape: tuple[int, ...], dtype: torch.dtype) -> tuple[int, ...]:
+    with _part("edge", "encoder"):
+        encoder = build_encoder(scenario.edge.encoder, shape, dtype, seed=0)
+        return output_shape(encoder, shape, dtype)
+
+
+def _user_plan(scenario: Scenario, k: int, stream: Task, shape: tuple[int, ...], outputs: tuple[int, ...]) -> UserPlan:
+    user = scenario.users[k]
+    return UserPlan(
+        name=user.name,
+        l_max=scenario.edge.aggregator.u_max if user.l_max is None else user.l_max,
+        dtype=stream.dtype,
+        feature_shape=shape,
+        output_shape=outputs,
+        batch=stream.batch,
+        validation_batch=stream.validation_batch,
+        trainable_front=user.front != "none" and user.front.trainable,
+    )

@@ -1,0 +1,191 @@
+"""Runs on Ray: it places the edge and the user hosts, watches them and brings the records home.
+
+The only ray file. No tensor of the slot loop goes through Ray; actors are given and give bytes and JSON.
+"""
+
+import atexit
+import importlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge_server.cell import RunFailed
+from sim.actors import EdgeActor, HostActor, News
+from sim.build import Blueprint, Step
+from sim.local import LOOPBACK, Hooks, Outcome
+from sim.recipe import to_recipe
+
+_POLL = 0.2
+"""Seconds between two looks at whether the caller wants to stop."""
+
+_LAST_WORDS = 1.0
+"""Seconds to wait for a host's own reason after the edge has lost a user."""
+
+
+class ClusterError(Exception):
+    """Ray could not be started or reached; one line."""
+
+
+class Cluster:
+    """A Ray that is up. `local`: started by us, on this machine alone."""
+
+    def __init__(self, local: bool):
+        self._local = local
+
+    @classmethod
+    @contextmanager
+    def start(cls, address: str | None) -> Iterator["Cluster"]:
+        """Start Ray here, or reach the one at `address` (or RAY_ADDRESS); on leaving, nothing of ours is left."""
+        address = address or os.environ.get("RAY_ADDRESS")
+        folder = None if address else Path(tempfile.mkdtemp(prefix="equiran-ray-", dir=_short_tmp()))
+        _prepare_environment(own=address is None)
+        ray = _ray()
+        try:
+            _init(ray, address, folder)
+            yield cls(local=address is None)
+        finally:
+            ray.shutdown()
+            if folder:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def run(self, design: Blueprint, step: Step, hooks: Hooks) -> Outcome:
+        """All rounds of one run. Raises RunFailed, naming the user or the actor at fault."""
+        return _Run(design, step, hooks, self._local).go()
+
+
+class _Run:
+    def __init__(self, design: Blueprint, step: Step, hooks: Hooks, local: bool):
+        ray = self._ray = _ray()
+        self._hooks = hooks
+        recipe = to_recipe(design, step)
+        actor = {"num_cpus": 0, "max_restarts": 0, "max_concurrency": 4}
+        self._edge = ray.remote(EdgeActor).options(**actor).remote(recipe)
+        self._listen = LOOPBACK if local else None
+        shares = _shares(design)
+        host = ray.remote(HostActor).options(**actor)
+        self._hosts = {host.remote(recipe, share): f"users {_range(design, share)}" for share in shares}
+        self._lives: dict[Any, str] = {}
+
+    def go(self) -> Outcome:
+        try:
+            address = self._get(self._edge.listen.remote(self._listen), "the edge")
+            self._lives = {host.live.remote(address): name for host, name in self._hosts.items()}
+            self._edge.run.remote()
+            return self._watch()
+        finally:
+            for actor in (self._edge, *self._hosts):
+                self._ray.kill(actor)
+
+    def _watch(self) -> Outcome:
+        """Bring home what the edge tells until it is done; a host that fails ends the run."""
+        pending = self._edge.news.remote()
+        stopping = False
+        while True:
+            if self._hooks.stop() and not stopping:
+                stopping = True
+                self._edge.stop.remote()
+            ready, _ = self._ray.wait([pending, *self._lives], num_returns=1, timeout=_POLL)
+            for reference in ready:
+                if reference is not pending:
+                    self._check_host(reference)
+                    continue
+                news = News.unpack(self._get(pending, "the edge"))
+                self._tell(news)
+                if news.outcome:
+                    return news.outcome
+                pending = self._edge.news.remote()
+
+    def _tell(self, news: News) -> None:
+        for event in news.events:
+            self._hooks.on_event(event)
+        for record in news.rounds:
+            self._hooks.on_round(record)
+        if news.failure:
+            raise RunFailed(self._host_failure() or news.failure)
+
+    def _check_host(self, life: Any) -> None:
+        failure = self._get(life, f"the host of {self._lives.pop(life)}")
+        if failure:
+            raise RunFailed(failure.decode())
+
+    def _host_failure(self) -> str | None:
+        """Why a user left, where its host knows better than the edge, which only saw the stream break."""
+        ended, _ = self._ray.wait([*self._lives], num_returns=len(self._lives), timeout=_LAST_WORDS)
+        failures = [self._get(life, f"the host of {self._lives[life]}") for life in ended]
+        return next((failure.decode() for failure in failures if failure), None)
+
+    def _get(self, reference: Any, who: str) -> bytes:
+        try:
+            data: bytes = self._ray.get(reference)
+        except self._ray.exceptions.RayActorError as error:
+            reason = " ".join(str(error).split())[:300]
+            raise RunFailed(f"{who} died: {reason}") from error
+        return data
+
+
+def _ray() -> Any:
+    """Ray, imported once its environment is ready: it reads it while it is imported."""
+    return importlib.import_module("ray")
+
+
+def _shares(design: Blueprint) -> list[list[int]]:
+    """Which users live on which host: contiguous shares of about equal size."""
+    users, hosts = len(design.plan.users), design.scenario.hosts
+    cores = os.cpu_count() or 1
+    count = users if hosts == "per_user" else min(users, cores if hosts == "auto" else hosts)
+    return [share.tolist() for share in np.array_split(np.arange(users), count)]
+
+
+def _range(design: Blueprint, share: list[int]) -> str:
+    first, last = design.plan.users[share[0]].name, design.plan.users[share[-1]].name
+    return repr(first) if first == last else f"{first!r} to {last!r}"
+
+
+def _init(ray: Any, address: str | None, folder: Path | None) -> None:
+    here: dict[str, Any] = {"include_dashboard": False, "_temp_dir": str(folder), "num_cpus": os.cpu_count()}
+    try:
+        ray.init(
+            address=address or "local",
+            configure_logging=False,
+            log_to_driver=False,
+            **({} if address else here),
+        )
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        reason = " ".join(str(error).split())[:300]
+        what = f"cannot reach Ray at {address}" if address else "cannot start Ray here"
+        raise ClusterError(f"{what}: {reason}") from error
+
+
+def _prepare_environment(own: bool) -> None:
+    """Before ray is imported: no usage statistics; for a Ray of our own, workers as nice as we are, and a token."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if own:
+        os.environ.setdefault("RAY_worker_niceness", "0")
+        if not {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
+            os.environ["RAY_AUTH_MODE"] = "token"
+            os.environ["RAY_AUTH_TOKEN_PATH"] = str(_token_file())
+
+
+@cache
+def _token_file() -> Path:
+    """A token for this process's own clusters, readable by this user alone, gone when the process ends."""
+    from secrets import token_hex
+
+    handle, name = tempfile.mkstemp(prefix="equiran-token-", dir=_short_tmp())
+    with os.fdopen(handle, "w") as file:
+        file.write(token_hex(32))
+    atexit.register(Path(name).unlink, missing_ok=True)
+    return Path(name)
+
+
+def _short_tmp() -> str:
+    """Ray's sockets live below its folder, and a socket's path has at most 107 characters."""
+    return "/tmp" if Path("/tmp").is_dir() else tempfile.gettempdir()

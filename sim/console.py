@@ -1,0 +1,123 @@
+"""What a person sees in a terminal: progress and notes on stderr, results on stdout."""
+
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from edge_server.record import RoundRecord
+from sim.runner import Watcher
+
+
+class Interrupts:
+    """The first SIGINT or SIGTERM asks for a clean stop, the second one ends the process at once."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+
+    def asked(self) -> bool:
+        """Somebody wants the run to stop."""
+        return self.number is not None
+
+    @property
+    def exit_code(self) -> int:
+        """130 or 143."""
+        return 128 + (self.number or 0)
+
+    @contextmanager
+    def caught(self) -> Iterator["Interrupts"]:
+        """While inside, the two signals are ours."""
+        before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if self.number is not None:
+            sys.exit(self.exit_code)
+        self.number = number
+
+
+class Screen:
+    """Progress of runs: bars on a terminal, a line at the start of each run elsewhere, nothing when quiet."""
+
+    def __init__(self, quiet: bool):
+        self._console = Console(stderr=True, quiet=quiet, highlight=False)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[numbers]}"),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task: TaskID | None = None
+        self._slots = 0
+
+    @contextmanager
+    def watching(self, interrupts: Interrupts) -> Iterator[Watcher]:
+        """A watcher that draws what it is told."""
+        with self._progress:
+            yield Watcher(self._on_start, self._on_round, self.note, interrupts.asked)
+
+    def note(self, text: str) -> None:
+        """One line for people."""
+        self._console.print(text, markup=False, soft_wrap=True)
+
+    def _on_start(self, name: str, rounds: int) -> None:
+        if not self._console.is_terminal:
+            self.note(f"{name}: {rounds} rounds")
+        self._slots = 0
+        self._task = self._progress.add_task(name, total=rounds, numbers="")
+
+    def _on_round(self, record: RoundRecord) -> None:
+        if self._task is None:
+            return
+        self._slots += len(record.loss)
+        elapsed = self._progress.tasks[self._task].elapsed or 0.0
+        rate = f" {self._slots / elapsed:.0f} slots/s" if elapsed else ""
+        known = [v for v in (record.val_fairness, record.fairness) if not np.isnan(v)]
+        fairness = f"fairness {known[0]:.3f}" if known else ""
+        self._progress.update(self._task, advance=1, numbers=fairness + rate)
+
+
+def fail(text: str) -> None:
+    """An error, on stderr, whatever the verbosity."""
+    Console(stderr=True, highlight=False).print(text, markup=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """A result, on stdout."""
+    sys.stdout.write(text + "\n")
+
+
+def say_json(content: dict[str, Any]) -> None:
+    """The one JSON object of `--json`, on stdout."""
+    say(json.dumps(content, allow_nan=False))
+
+
+def say_table(rows: list[dict[str, Any]], title: str) -> None:
+    """Rows with equal keys, on stdout."""
+    table = Table(title=title, title_justify="left")
+    for name in rows[0]:
+        table.add_column(name, justify="left" if isinstance(rows[0][name], str) else "right")
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row.values()))
+    Console(highlight=False).print(table)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

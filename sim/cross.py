@@ -1,0 +1,155 @@
+"""What keys of a scenario must agree on with each other; each check tolerates a tree that is wrong elsewhere."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from sim.overrides import USER_CAP, is_crowd, name_of
+from sim.yaml_lines import Node, Problem, Scalar, get
+
+RESERVED = frozenset({"checkpoints"})
+_CLASS_LABELS = ("nine_minus", "permutation")
+
+
+def cross_problems(root: Node) -> Iterator[Problem]:
+    """Every disagreement between keys of the tree."""
+    yield from _user_count(root)
+    yield from _user_names(root)
+    yield from _weights(root)
+    for path, user in _users(root):
+        yield from _adversaries(root, path, user)
+        yield from _data(path, user)
+    yield from _convexity(root)
+    yield from _comparison_names(root)
+
+
+def _users(root: Node) -> list[tuple[str, Node]]:
+    """Each user as written with its path; a crowd counts once."""
+    users = get(root, "users")
+    if users and is_crowd(users):
+        template = get(users, "template")
+        return [("users.template", template)] if template else []
+    if users and isinstance(users.value, list):
+        return [(f"users.{i}", user) for i, user in enumerate(users.value)]
+    return []
+
+
+def _count(root: Node) -> int | None:
+    users = get(root, "users")
+    if users and is_crowd(users):
+        count = _value(users, "count")
+        return count if isinstance(count, int) else None
+    return len(users.value) if users and isinstance(users.value, list) else None
+
+
+def _value(node: Node, *path: str | int) -> Scalar:
+    """The scalar at `path`, or None."""
+    found = get(node, *path)
+    return None if found is None or isinstance(found.value, dict | list) else found.value
+
+
+def _user_count(root: Node) -> Iterator[Problem]:
+    users, count = get(root, "users"), _count(root)
+    if users and count == 0:
+        yield Problem(users.where, "users", "must hold at least one user")
+    if users and count is not None and count > USER_CAP:
+        yield Problem(users.where, "users", f"must hold at most {USER_CAP} users, got {count}")
+
+
+def _user_names(root: Node) -> Iterator[Problem]:
+    seen: dict[str, str] = {}
+    for path, user in _users(root):
+        name, place = name_of(user), get(user, "name")
+        if name and place and name in seen:
+            yield Problem(place.where, f"{path}.name", f"{name!r} is already the name of {seen[name]}")
+        elif name:
+            seen[name] = path
+
+
+def _weights(root: Node) -> Iterator[Problem]:
+    weights, count = get(root, "edge", "aggregator", "weights"), _count(root)
+    if weights and isinstance(weights.value, list) and count is not None and len(weights.value) != count:
+        message = f"{len(weights.value)} weights for {count} users; give one per user, or `equal`"
+        yield Problem(weights.where, "edge.aggregator.weights", message)
+
+
+def _adversaries(root: Node, path: str, user: Node) -> Iterator[Problem]:
+    adversary = get(user, "adversary")
+    if adversary is None:
+        return
+    several = isinstance(adversary.value, list)
+    schedules = adversary.value if isinstance(adversary.value, list) else [adversary]
+    for index, schedule in enumerate(schedules):
+        here = f"{path}.adversary.{index}" if several else f"{path}.adversary"
+        yield from _block(root, here, schedule)
+        yield from _labels(here, schedule, user)
+
+
+def _block(root: Node, path: str, schedule: Node) -> Iterator[Problem]:
+    block, slots = get(schedule, "block"), _value(root, "slots")
+    if block and type(block.value) is int and type(slots) is int and block.value > slots >= 1:
+        yield Problem(block.where, f"{path}.block", f"a block of {block.value} is longer than the round, {slots} slots")
+
+
+def _labels(path: str, schedule: Node, user: Node) -> Iterator[Problem]:
+    labels, classes = get(schedule, "labels"), _has_classes(user)
+    if labels is None or classes is None:
+        return
+    if classes and labels.value == "sign":
+        yield Problem(labels.where, f"{path}.labels", "sign flips real labels, and this task has classes")
+    if not classes and labels.value in _CLASS_LABELS:
+        yield Problem(labels.where, f"{path}.labels", f"{labels.value} needs classes, and this task has none; use sign")
+
+
+def _has_classes(user: Node) -> bool | None:
+    kind = _value(user, "task", "kind")
+    if kind == "arrays":
+        return {"cross_entropy": True, "squared": False}.get(str(_value(user, "task", "loss")))
+    return {"rainbow": True, "kernel_regression": False}.get(str(kind))
+
+
+def _data(path: str, user: Node) -> Iterator[Problem]:
+    file = get(user, "task", "path")
+    if file is None or not isinstance(file.value, str) or _value(user, "task", "kind") != "arrays":
+        return
+    if not file.value.endswith(".npz"):
+        yield Problem(file.where, f"{path}.task.path", f"{file.value!r} is not an .npz file")
+    elif not Path(file.value).is_file():
+        yield Problem(file.where, f"{path}.task.path", f"no such file: {file.value}")
+
+
+def _convexity(root: Node) -> Iterator[Problem]:
+    target, step = get(root, "edge", "meta", "target"), get(root, "edge", "primal", "step")
+    asked = [
+        (f"edge.{path}", node)
+        for path, node, word in (("meta.target", target, "oracle"), ("primal.step", step, "theory"))
+        if node and node.value == word
+    ]
+    for path, node in asked:
+        for lack in _not_convex(root):
+            yield Problem(node.where, path, f"{node.value} needs a convex problem on a box: {lack}")
+
+
+def _not_convex(root: Node) -> Iterator[str]:
+    if get(root, "edge", "primal", "domain", "box") is None:
+        yield "give edge.primal.domain as {box: c}"
+    if _value(root, "edge", "encoder", "kind") != "linear":
+        yield "edge.encoder.kind must be linear"
+    for path, user in _users(root):
+        if _value(user, "head", "kind") != "identity":
+            yield f"{path}.head.kind must be identity"
+        if get(user, "front") and _value(user, "front") != "none":
+            yield f"{path}.front must be none"
+
+
+def _comparison_names(root: Node) -> Iterator[Problem]:
+    compare = get(root, "compare")
+    seen: set[str] = set()
+    for index, entry in enumerate(compare.value if compare and isinstance(compare.value, list) else []):
+        name, place = name_of(entry), get(entry, "name")
+        if not name or not place:
+            continue
+        if name.casefold() in seen:
+            yield Problem(place.where, f"compare.{index}.name", f"{name!r} is already the name of a comparison")
+        if name.casefold() in RESERVED:
+            yield Problem(place.where, f"compare.{index}.name", f"{name!r} is a folder that the run itself writes")
+        seen.add(name.casefold())

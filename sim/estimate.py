@@ -1,0 +1,30 @@
+"""What a run will need, before it starts: bytes on the wire and memory at the edge."""
+
+from math import prod
+from typing import Any
+
+from edge_server.encoders import build_encoder
+from sim.build import blueprint
+from sim.scenario import Scenario
+
+_WORKER_MB = 280
+"""Resident memory of a Ray worker with torch, measured on a 2-core machine (torch 2.13, Ray 2.60)."""
+
+
+def estimate(scenario: Scenario) -> dict[str, Any]:
+    """Bytes per slot up and down for all users, parameters, and megabytes: estimates, not bounds."""
+    plan = blueprint(scenario, "estimate").plan
+    first = plan.users[0]
+    encoder = build_encoder(scenario.edge.encoder, first.feature_shape, first.dtype, seed=0)
+    parameters = sum(parameter.numel() for parameter in encoder.parameters())
+    outputs = sum(user.gradient.nbytes for user in plan.users)
+    features = sum(user.features().nbytes for user in plan.users)
+    returned = sum(user.features().nbytes for user in plan.users if user.trainable_front)
+    trace = 8 * scenario.rounds * (scenario.slots + 1) * parameters if scenario.record.parameters else 0
+    return {
+        "encoder_parameters": parameters,
+        "bytes_up_per_slot": features + outputs,
+        "bytes_down_per_slot": outputs + returned,
+        "sample_bytes_per_user": prod(first.feature_shape) * first.dtype.itemsize,
+        "edge_megabytes": round(_WORKER_MB + (4 * (features + outputs) + trace) / 1e6),
+    }

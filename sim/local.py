@@ -1,0 +1,108 @@
+"""Runs in one process: `memory` without a socket, `grpc` with one per user over loopback."""
+
+import asyncio
+from collections.abc import Callable
+from typing import NamedTuple
+
+import grpc
+
+from edge_server.cell import Cell, RunFailed
+from edge_server.compute import Inline, OneThread, threads
+from edge_server.record import Event, RoundRecord
+from edge_server.service import serve
+from sim.build import Blueprint, Step, build_rounds, build_session
+from sim.memory import MemoryLine
+from user_client.link import live, open_channel
+from user_client.session import Session
+
+LOOPBACK = "127.0.0.1"
+
+
+class Outcome(NamedTuple):
+    """How a run ended. edge, users: SHA-256 of each party's parameters, users in scenario order."""
+
+    edge: bytes
+    users: list[bytes]
+    stopped: bool
+
+
+class Hooks(NamedTuple):
+    """What a run tells while it goes on, and how it is asked to stop."""
+
+    on_round: Callable[[RoundRecord], None]
+    on_event: Callable[[Event], None]
+    stop: Callable[[], bool]
+
+
+def run_in_memory(design: Blueprint, step: Step, hooks: Hooks) -> Outcome:
+    """All rounds with the users beside the edge. Raises RunFailed."""
+    return asyncio.run(_in_memory(design, step, hooks))
+
+
+async def _in_memory(design: Blueprint, step: Step, hooks: Hooks) -> Outcome:
+    counts = design.scenario.threads
+    cell = Cell(design.plan, hooks.on_event, hooks.stop)
+    rounds = build_rounds(design, step, cell, Inline(counts.edge), hooks.on_round, hooks.on_event)
+    with threads(counts.user):
+        for k in range(len(design.plan.users)):
+            MemoryLine(cell, build_session(design, k)).join()
+        users = await rounds.run()
+    return Outcome(rounds.model.digest(), users, cell.stopping)
+
+
+def run_over_grpc(design: Blueprint, step: Step, hooks: Hooks) -> Outcome:
+    """All rounds with every user on a stream of its own over loopback. Raises RunFailed."""
+    return asyncio.run(_over_grpc(design, step, hooks))
+
+
+async def _over_grpc(design: Blueprint, step: Step, hooks: Hooks) -> Outcome:
+    cell = Cell(design.plan, hooks.on_event, hooks.stop)
+    compute = OneThread(design.scenario.threads.edge)
+    rounds = build_rounds(design, step, cell, compute, hooks.on_round, hooks.on_event)
+    server = await serve(cell, LOOPBACK)
+    sessions = [build_session(design, k) for k in range(len(design.plan.users))]
+    with threads(design.scenario.threads.user):
+        hosting = asyncio.create_task(host(sessions, server.address, design.plan.largest_message))
+        hosting.add_done_callback(lambda task: _report(task, cell))
+        try:
+            users = await rounds.run()
+            await hosting
+        except RunFailed as failure:
+            raise await _reason(hosting) or failure from None
+        finally:
+            hosting.cancel()
+            await server.stop()
+            compute.close()
+    return Outcome(rounds.model.digest(), users, cell.stopping)
+
+
+async def host(sessions: list[Session], address: str, largest_message: int) -> None:
+    """Let many users live on one event loop and one channel. Raises RunFailed, naming the first that fails."""
+    channel = open_channel(address, largest_message)
+    try:
+        async with asyncio.TaskGroup() as group:
+            for session in sessions:
+                group.create_task(_live(session, channel))
+    except* RunFailed as failures:
+        raise failures.exceptions[0] from failures
+    finally:
+        await channel.close(None)
+
+
+async def _live(session: Session, channel: grpc.aio.Channel) -> None:
+    try:
+        await live(session, channel)
+    except Exception as error:
+        raise RunFailed(f"user {session.name!r} failed: {type(error).__name__}: {error}") from error
+
+
+async def _reason(hosting: "asyncio.Task[None]") -> RunFailed | None:
+    """Why a user left, where the host knows better than the edge, which only saw the stream break."""
+    await asyncio.wait([hosting], timeout=1.0)
+    error = hosting.exception() if hosting.done() and not hosting.cancelled() else None
+    return error if isinstance(error, RunFailed) else None
+
+
+def _report(hosting: "asyncio.Task[None]", cell: Cell) -> None:
+    if not hosting.cancelled() and isinstance(error := hosting.exception(), RunFailed):
+        cell.fail(error)

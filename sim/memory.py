@@ -1,0 +1,34 @@
+"""Edge and users in one process and no socket: the same messages, packed and unpacked."""
+
+from collections import deque
+
+from edge_server.cell import Cell, RunFailed
+from user_client.session import Session
+
+
+class MemoryLine:
+    """A user that answers as soon as it is spoken to."""
+
+    def __init__(self, cell: Cell, session: Session):
+        self._cell = cell
+        self._session = session
+        self._unread: deque[bytes] = deque()
+        self._k: int | None = None
+
+    def join(self) -> None:
+        """Take the user into the cell, and let it answer the welcome."""
+        self._k = self._cell.join(self._session.join(), self)
+        while self._unread:
+            self.send(self._unread.popleft())
+
+    def send(self, data: bytes) -> None:
+        """The user reacts at once; what it raises ends the run with its name."""
+        if self._k is None:
+            self._unread.append(data)
+            return
+        try:
+            answer = self._session.react(data)
+        except Exception as error:
+            raise RunFailed(f"user {self._session.name!r} failed: {type(error).__name__}: {error}") from error
+        if answer is not None:
+            self._cell.receive(self._k, answer)

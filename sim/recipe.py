@@ -1,0 +1,38 @@
+"""What a process needs to build its part of a run, as one line of JSON: nothing is pickled."""
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from edge_server.plan import RunPlan, UserPlan
+from edge_server.scoring import Theory
+from sim.build import Blueprint, Step
+from sim.scenario import Scenario
+
+
+def to_recipe(design: Blueprint, step: Step) -> str:
+    """The design of a run and its inner step as JSON."""
+    eta, theory = step
+    plan = asdict(design.plan)
+    for user in plan["users"]:
+        user["dtype"] = str(user["dtype"]).removeprefix("torch.")
+    scenario = design.scenario.model_dump(mode="json", by_alias=True)
+    content = {"scenario": scenario, "plan": plan, "eta": eta, "theory": asdict(theory) if theory else None}
+    return json.dumps(content)
+
+
+def from_recipe(recipe: str) -> tuple[Blueprint, Step]:
+    """The design and the step that `to_recipe` wrote."""
+    content = json.loads(recipe)
+    plan = content["plan"]
+    users = tuple(_user_plan(user) for user in plan.pop("users"))
+    scenario = Scenario.model_validate(content["scenario"])
+    theory = Theory(**content["theory"]) if content["theory"] else None
+    return Blueprint(scenario, RunPlan(users=users, **plan)), (content["eta"], theory)
+
+
+def _user_plan(user: dict[str, Any]) -> UserPlan:
+    user |= {name: tuple(user[name]) for name in ("feature_shape", "output_shape")}
+    return UserPlan(**{**user, "dtype": getattr(torch, user["dtype"])})

@@ -1,0 +1,120 @@
+"""One run's directory, from its first line to its digest (contract.md)."""
+
+import json
+import platform
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Literal
+
+from edge_server.record import RoundRecord
+from sim.build import Blueprint
+from sim.local import Outcome
+from sim.records import ROUNDS, SLOTS, DigestRows, Events, Journal, Traces, rounds_batch, slots_batch
+from sim.scenario import effective
+from sim.streams import write_streams
+from sim.summary import Summary
+
+Status = Literal["done", "failed", "stopped"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run. status `stopped` means that it was interrupted between two slots."""
+
+    name: str
+    folder: Path
+    status: Status
+    digest: str | None
+    summary: dict[str, Any]
+    compared: list["Result"] = field(default_factory=list)
+
+
+class Recorder:
+    """Writes one run's directory."""
+
+    def __init__(self, folder: Path, name: str, design: Blueprint):
+        scenario = design.scenario
+        self._folder, self._name, self._scenario = folder, name, scenario
+        self._users = [user.name for user in scenario.users]
+        self._started, self._clock = datetime.now(UTC), perf_counter()
+        self.step: float | None = None
+        self.events = Events(folder)
+        self._slots = Journal(folder, "slots", SLOTS) if scenario.record.slots else None
+        self._rounds = Journal(folder, "rounds", ROUNDS)
+        self._traces = Traces(folder)
+        self._digest_rows = DigestRows()
+        self._summary = Summary(self._users)
+        (folder / "scenario.yaml").write_text(effective(scenario), encoding="utf-8")
+        if scenario.record.streams:
+            write_streams(folder / "streams.npz", scenario)
+        self._manifest("running", None, None)
+
+    def add(self, record: RoundRecord) -> None:
+        """Write one round."""
+        if self._slots:
+            self._slots.append(slots_batch(record, self._users))
+        self._rounds.append(rounds_batch(record, self._users))
+        self._digest_rows.append(record)
+        self._summary.add(record)
+        if record.trace is not None:
+            self._traces.append(record.trace)
+
+    def finish(self, status: Status, outcome: Outcome | None, error: str | None = None) -> Result:
+        """Turn journals into Parquet, write summary and manifest."""
+        digest = self._digest(outcome) if outcome and status == "done" else None
+        if error:
+            self.events({"event": "failed", "reason": error})
+        self.events.close()
+        if self._slots:
+            self._slots.finish()
+        self._rounds.finish()
+        self._traces.finish()
+        table = self._summary.table(perf_counter() - self._clock, digest)
+        table |= {"step": self.step, "events": self.events.counts}
+        write_json(self._folder / "summary.json", table)
+        self._manifest(status, digest, error)
+        return Result(self._name, self._folder, status, digest, table)
+
+    def _digest(self, outcome: Outcome) -> str:
+        hash_ = sha256(outcome.edge)
+        for user in outcome.users:
+            hash_.update(user)
+        self._digest_rows.feed(hash_.update)
+        return hash_.hexdigest()
+
+    def _manifest(self, status: str, digest: str | None, error: str | None) -> None:
+        finished = None if status == "running" else datetime.now(UTC).isoformat(timespec="seconds")
+        scenario = self._scenario
+        content = {
+            "schema": 1,
+            "name": self._name,
+            "scenario": scenario.name,
+            **_versions(),
+            "seed": scenario.seed,
+            "transport": scenario.transport,
+            "threads": scenario.threads.model_dump(),
+            "device": "cpu",
+            "started": self._started.isoformat(timespec="seconds"),
+            "finished": finished,
+            "status": status,
+            "error": error,
+            "digest": digest,
+        }
+        write_json(self._folder / "manifest.json", content)
+
+
+def _versions() -> dict[str, str]:
+    packages = {"equiran": "equiran", "torch": "torch", "ray": "ray", "grpc": "grpcio", "numpy": "numpy"}
+    versions = {key: version(package) for key, package in packages.items()}
+    return {"equiran": versions.pop("equiran"), "python": platform.python_version(), **versions}
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file, whole or not at all."""
+    partial = path.with_suffix(".tmp")
+    partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    partial.replace(path)

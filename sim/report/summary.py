@@ -1,0 +1,96 @@
+"""The table at the top of the page, and the sentences over it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from sim.report.tables import Row
+from sim.report.words import DASH, number, seconds, size
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a table: a name, a cell per run, and the columns that hold its best value."""
+
+    name: str
+    cells: list[str]
+    best: frozenset[int] = field(default_factory=frozenset)
+
+
+def summary_lines(rows: Sequence[Row]) -> list[Line]:
+    """One line per measure; lines that no run fills are left out."""
+    lines = [
+        _higher("mean fairness", rows, lambda row: row.fairness),
+        _higher("mean validation fairness", rows, lambda row: row.val_fairness),
+        _higher("mean utility per user", rows, lambda row: row.mean_utility),
+        _higher("worst user's utility", rows, lambda row: row.worst_utility),
+        Line("worst user", [row.worst_user or DASH for row in rows]),
+        _higher("Jain's index", rows, lambda row: row.jain),
+        Line("mean sum of weights", [number(row.sum_w) for row in rows]),
+        Line("mean regret", [number(row.regret) for row in rows]),
+        Line("bytes up per user", [_per_user(row, "up") for row in rows]),
+        Line("bytes down per user", [_per_user(row, "down") for row in rows]),
+        Line("wall time", [seconds(row.wall_seconds) for row in rows]),
+        Line("slots per second", [number(row.slots_per_second) for row in rows]),
+        Line("digest", [(row.digest or DASH)[:12] for row in rows]),
+    ]
+    return [line for line in lines if any(cell != DASH for cell in line.cells)]
+
+
+def findings(rows: Sequence[Row]) -> list[str]:
+    """Sentences a reader may quote: who is fairest, who serves the worst user best, and what differs besides."""
+    if len(rows) < 2:
+        return []
+    said = [
+        _lead("mean fairness", rows, lambda row: row.fairness),
+        _lead("mean validation fairness", rows, lambda row: row.val_fairness),
+        _lead("utility of the worst user", rows, lambda row: row.worst_utility),
+        _unequal_steps(rows),
+        _unequal_scenarios(rows),
+    ]
+    return [sentence for sentence in said if sentence]
+
+
+def _higher(name: str, rows: Sequence[Row], of: Callable[[Row], float | None]) -> Line:
+    """A line whose highest value is marked, if there are several runs and they differ."""
+    cells = [number(of(row)) for row in rows]
+    known = [value for row in rows if (value := of(row)) is not None]
+    if len(known) < 2 or len(set(cells)) == 1:
+        return Line(name, cells)
+    top = number(max(known))
+    return Line(name, cells, frozenset(index for index, cell in enumerate(cells) if cell == top))
+
+
+def _per_user(row: Row, way: str) -> str:
+    """The users' bytes: one number if they agree, else the range."""
+    found = sorted(each[way] for each in row.bytes.values())
+    if not found:
+        return DASH
+    low, high = size(found[0]), size(found[-1])
+    return low if low == high else f"{low} to {high}"
+
+
+def _lead(what: str, rows: Sequence[Row], of: Callable[[Row], float | None]) -> str | None:
+    known = sorted(((value, row.run) for row in rows if (value := of(row)) is not None), reverse=True)
+    if len(known) < 2:
+        return None
+    (first, leader), (second, follower) = known[:2]
+    if number(first) == number(second):
+        return f"Highest {what}: {leader} and {follower}, both {number(first)}."
+    return f"Highest {what}: {leader} with {number(first)}, then {follower} with {number(second)}."
+
+
+def _unequal_steps(rows: Sequence[Row]) -> str | None:
+    """Weights are step sizes: unlike sums are a difference of their own."""
+    sums = [row.sum_w for row in rows if row.sum_w is not None]
+    if len(sums) < 2 or max(sums) <= 1.02 * min(sums):
+        return None
+    return (
+        f"The mean sums of weights differ, {number(min(sums))} to {number(max(sums))}: "
+        "part of any difference is the size of the step, not its balance."
+    )
+
+
+def _unequal_scenarios(rows: Sequence[Row]) -> str | None:
+    if len({(row.seed, row.rounds, row.slots, row.users) for row in rows}) == 1:
+        return None
+    return "The runs differ in seed, rounds, slots or users: compare them with care."

@@ -1,0 +1,40 @@
+"""Numbers and names as the page writes them."""
+
+DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
+
+
+def number(value: float | None) -> str:
+    """Four significant digits; a dash where there is no number."""
+    if value is None:
+        return DASH
+    return f"{value:#.4g}".rstrip(".").replace("-", MINUS)
+
+
+def size(count: int | None) -> str:
+    """Bytes in powers of 1000: 12.3 MB."""
+    if count is None:
+        return DASH
+    value, unit = float(count), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if value < 999.5:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.0f} {unit}" if unit == "B" or value >= 99.95 else f"{value:.1f} {unit}".replace(".0 ", " ")
+
+
+def seconds(value: float | None) -> str:
+    """Seconds with three digits below a hundred, whole above."""
+    if value is None:
+        return DASH
+    return f"{value:.3g} s" if value < 100 else f"{value:,.0f} s"
+
+
+def short(name: str, length: int = 18) -> str:
+    """A name cut to `length` characters with an ellipsis in its middle."""
+    half = (length - 1) // 2
+    return name if len(name) <= length else f"{name[: length - 1 - half]}…{name[-half:]}"
+
+
+def listed(items: list[str]) -> str:
+    """a, b and c."""
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}" if items else ""

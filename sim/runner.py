@@ -1,0 +1,129 @@
+"""A run from start to finish: the directory, the transport, the records, and how it ends."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge_server.cell import RunFailed
+from edge_server.record import RoundRecord
+from sim.build import Blueprint, PartError, blueprint
+from sim.local import Hooks, Outcome, run_in_memory, run_over_grpc
+from sim.oracle import NotConverged
+from sim.recorder import Recorder, Result, Status, write_json
+from sim.scenario import Loaded, Scenario, compared
+from sim.summary import price_of_fairness
+from sim.theory import NoTheory, resolve_step
+
+
+class RunError(Exception):
+    """The run failed or could not start; one line for the user."""
+
+
+@dataclass
+class Watcher:
+    """What a caller may want to see and say while runs go on."""
+
+    on_start: Callable[[str, int], None] = lambda _name, _rounds: None
+    on_round: Callable[[RoundRecord], None] = lambda _record: None
+    on_note: Callable[[str], None] = lambda _text: None
+    stop: Callable[[], bool] = lambda: False
+
+
+def run(loaded: Loaded, folder: Path, address: str | None, watcher: Watcher) -> Result:
+    """Run a scenario and what it is compared with, into `folder` and its sub-folders. Raises RunError."""
+    designs = [(loaded.scenario.name, folder, _design(loaded))]
+    designs += [(name, folder / name, _design(other)) for name, other in compared(loaded)]
+    _claim(folder)
+    results = []
+    with _cluster(loaded.scenario, address) as nodes:
+        for name, place, design in designs:
+            place.mkdir(parents=True, exist_ok=True)
+            results.append(_run_one(name, place, design, nodes, watcher))
+            if results[-1].status == "stopped":
+                break
+    _price(results, [design for _, _, design in designs])
+    base = results[0]
+    status: Status = "stopped" if results[-1].status == "stopped" else base.status
+    return Result(base.name, base.folder, status, base.digest, base.summary, results[1:])
+
+
+def _design(loaded: Loaded) -> Blueprint:
+    try:
+        return blueprint(loaded.scenario, loaded.scenario.name)
+    except PartError as error:
+        path = ".".join(str(step) for step in error.path)
+        raise BadScenario(f"{loaded.where(error.path)}: {path}: {error}") from error
+
+
+class BadScenario(Exception):
+    """A scenario whose parts cannot be built; nothing was started."""
+
+
+def _claim(folder: Path) -> None:
+    if (folder / "manifest.json").exists():
+        raise BadScenario(f"{folder} holds a run already; give another --out")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadScenario(f"--out {folder}: {error.strerror}") from error
+
+
+@contextmanager
+def _cluster(scenario: Scenario, address: str | None) -> Iterator[Any]:
+    """Ray, for as long as the runs last, if the scenario wants it; else None."""
+    if scenario.transport != "ray":
+        with nullcontext():
+            yield None
+        return
+    from sim.cluster import Cluster
+
+    with Cluster.start(address) as cluster:
+        yield cluster
+
+
+def _run_one(name: str, folder: Path, design: Blueprint, cluster: Any, watcher: Watcher) -> Result:
+    recorder = Recorder(folder, name, design)
+    watcher.on_start(name, design.scenario.rounds)
+
+    def on_round(record: RoundRecord) -> None:
+        recorder.add(record)
+        watcher.on_round(record)
+
+    hooks = Hooks(on_round, recorder.events, watcher.stop)
+    try:
+        step = resolve_step(design, watcher.on_note, watcher.stop)
+        recorder.step = step[0]
+        outcome = _go(design, step, hooks, cluster)
+    except (RunFailed, NotConverged, NoTheory) as error:
+        recorder.finish("failed", None, str(error))
+        raise RunError(f"{name}: {error}") from error
+    except BaseException as error:
+        recorder.finish("failed", None, f"{type(error).__name__}: {error}")
+        raise
+    return recorder.finish("stopped" if outcome.stopped else "done", outcome)
+
+
+def _go(design: Blueprint, step: Any, hooks: Hooks, cluster: Any) -> Outcome:
+    if design.scenario.transport == "memory":
+        return run_in_memory(design, step, hooks)
+    if design.scenario.transport == "grpc":
+        return run_over_grpc(design, step, hooks)
+    outcome: Outcome = cluster.run(design, step, hooks)
+    return outcome
+
+
+def _price(results: list[Result], designs: list[Blueprint]) -> None:
+    """Fill in the price of fairness where the same run with alpha 0 stands beside a run."""
+    for result, design in zip(results, designs, strict=False):
+        for other, efficient in zip(results, designs, strict=False):
+            if efficient.scenario.edge == _without_fairness(design.scenario).edge:
+                price = price_of_fairness(result.summary["utility_mean"], other.summary["utility_mean"])
+                result.summary["price_of_fairness"] = price
+                write_json(result.folder / "summary.json", result.summary)
+
+
+def _without_fairness(scenario: Scenario) -> Scenario:
+    aggregator = scenario.edge.aggregator.model_copy(update={"alpha": 0.0})
+    return scenario.model_copy(update={"edge": scenario.edge.model_copy(update={"aggregator": aggregator})})

@@ -1,0 +1,269 @@
+"""The scenario tree: one YAML file is one experiment, validated and frozen before anything starts."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+import yaml
+from pydantic import ConfigDict, Field
+
+from edge_server.config import Config, Edge
+from sim.check import Rules, problems
+from sim.cross import cross_problems
+from sim.overrides import USER_CAP, UnknownPath, expanded, is_crowd, name_of, override, setting
+from sim.yaml_lines import Node, Problem, Unreadable, descendants, get, plain, read, scalar, where
+from user_client.config import User
+
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+ThreadCount = Annotated[int, Field(ge=1, le=256)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}$")]
+Users = TypeVar("Users")
+
+
+class Threads(Config):
+    """Intra-op threads of the edge and of each user host; part of the numbers."""
+
+    edge: ThreadCount = 1
+    user: ThreadCount = 1
+
+
+class Record(Config):
+    """What a run writes beside its rounds and summary."""
+
+    slots: bool = True
+    parameters: bool = False
+    streams: bool = False
+
+
+class Comparison(Config):
+    """One run beside the base run: its folder's name, and dotted overrides."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: Name
+
+
+class Template(User):
+    """One user to be repeated; `name` is what the users' names begin with."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,55}$")] = "user"
+
+
+class Crowd(Config):
+    """`count` users alike, named user_00, user_01, .."""
+
+    count: Annotated[int, Field(ge=1, le=USER_CAP)]
+    template: Template
+
+
+class _Tree(Config, Generic[Users]):
+    schema_number: Literal[1] = Field(alias="schema")
+    name: Name
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    transport: Literal["memory", "grpc", "ray"] = "ray"
+    rounds: Count
+    slots: Count
+    threads: Threads = Threads()
+    hosts: Literal["auto", "per_user"] | Count = "auto"
+    users: Users
+    edge: Edge
+    radio: None = None
+    compare: tuple[Comparison, ...] = ()
+    faults: tuple[()] = ()
+    deadline: None = None
+    patience: Annotated[float, Field(gt=0)] = 60.0
+    on_user_failure: Literal["wait", "fail"] = "wait"
+    security: None = None
+    record: Record = Record()
+
+
+class Written(_Tree[tuple[User, ...] | Crowd]):
+    """A scenario as its file may say it: users as a list, or as a count and a template."""
+
+
+class Scenario(_Tree[tuple[User, ...]]):
+    """One experiment (contract.md, `schema: 1`): every user named, every path absolute."""
+
+
+class ScenarioErrors(Exception):
+    """Everything that is wrong with a scenario; `errors` holds one `file:line: path.to.key: message` each."""
+
+    def __init__(self, errors: Sequence[str]) -> None:
+        self.errors = [*errors]
+        super().__init__("\n".join(self.errors))
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A scenario, the file it came from, and the tree that knows its lines (users as written)."""
+
+    scenario: Scenario
+    path: Path
+    tree: Node
+
+    def where(self, path: tuple[str | int, ...]) -> str:
+        """`file:line` (or the option) that gave the value at `path`, or its nearest known ancestor."""
+        users = self.tree.value["users"] if isinstance(self.tree.value, dict) else self.tree
+        if path[:1] == ("users",) and len(path) > 1 and is_crowd(users):
+            path = ("users", "template", *path[2:])
+        return where(self.tree, path)
+
+
+RULES = Rules(
+    later={
+        "radio": (lambda value: value is not None, "this version has no radio yet; leave it null"),
+        "deadline": (lambda value: value is not None, "this version has no deadlines yet; leave it null"),
+        "security": (lambda value: value is not None, "this version has no security yet; leave it null"),
+        "faults": (lambda value: value != [], "this version has no faults yet; leave it []"),
+        "server_tasks": (lambda value: value != [], "this version has no server tasks yet; leave it []"),
+        "on_user_failure": (lambda value: value == "drop", "this version cannot drop users yet; use wait or fail"),
+        "feedback": (lambda value: isinstance(value, dict), "this version has no holdout feedback yet; use batch"),
+        "step": (lambda value: value == "guess", "this version has no guessing scheme yet; use a number or theory"),
+    },
+    reasons={
+        ("alpha", "less_than_equal"): "beyond 10 it is max-min in all but name, and weights span (u_max/u_min)^alpha",
+        ("alpha", "greater_than_equal"): "a negative alpha would reward inequality",
+        ("count", "less_than_equal"): "more users than one machine can hold",
+    },
+    patterns={
+        "name": "letters, digits, - and _ (dots for users), beginning with a letter, digit or _, at most 64",
+        "kind": "package.module:Class",
+    },
+)
+
+
+def load(path: Path, sets: Sequence[str] = (), seed: int | None = None, transport: str | None = None) -> Loaded:
+    """The scenario in `path` with `--set a.b=c` overrides, then `seed` and `transport`, applied.
+
+    Raises ScenarioErrors with every error of the file, of its overrides and of its comparisons.
+    """
+    try:
+        root, found = read(path)
+    except Unreadable as error:
+        raise ScenarioErrors([str(error)]) from None
+    root = _overridden(root, sets, found)
+    for option, value in (("seed", seed), ("transport", transport)):
+        if value is not None:
+            root = override(root, option, Node(value, f"--{option} {value}"))
+    root = _absolute(root, path.absolute().parent)
+    found += _problems(root)
+    known = {(problem.path, problem.message) for problem in found}
+    found += [problem for entry in _entries(root) for problem in _entry_problems(root, entry, known)]
+    return _built(root, path, found)
+
+
+def _overridden(root: Node, sets: Sequence[str], found: list[Problem]) -> Node:
+    for text in sets:
+        try:
+            root = override(root, *setting(text))
+        except UnknownPath as error:
+            found.append(Problem(f"--set {text}"[:120], "", str(error)))
+        except Unreadable as error:
+            found.append(error.problem)
+    return root
+
+
+def compared(loaded: Loaded) -> list[tuple[str, Loaded]]:
+    """Each comparison's name and the scenario it makes, `compare` emptied. Errors were raised by `load`."""
+    entries = _entries(loaded.tree)
+    return [(str(name_of(entry)), _built(_applied(loaded.tree, entry), loaded.path, [])) for entry in entries]
+
+
+def _entries(root: Node) -> list[Node]:
+    compare = get(root, "compare")
+    entries = compare.value if compare and isinstance(compare.value, list) else []
+    return [entry for entry in entries if name_of(entry)]
+
+
+def _applied(root: Node, entry: Node) -> Node:
+    """The tree with one comparison's overrides. Raises UnknownPath."""
+    assert isinstance(entry.value, dict)
+    root = override(root, "compare", Node([], entry.where))
+    for dotted, value in entry.value.items():
+        if dotted != "name":
+            root = override(root, dotted, value)
+    return root
+
+
+def _entry_problems(root: Node, entry: Node, known: set[tuple[str, str]]) -> Iterator[Problem]:
+    """What is wrong only once this comparison is applied, placed inside its entry."""
+    name = f"compare.{name_of(entry)}"
+    for key, value in entry.value.items() if isinstance(entry.value, dict) else ():
+        if key.partition(".")[0] in ("compare", "schema"):
+            yield Problem(value.where, f"{name}.{key}", "a comparison cannot change this")
+    try:
+        found = _problems(_applied(root, entry))
+    except UnknownPath as error:
+        found = [Problem(entry.where, "", str(error))]
+    lines = {node.where for node in descendants(entry)}
+    for problem in found:
+        if (problem.path, problem.message) not in known:
+            place = problem.where if problem.where in lines else entry.where
+            yield Problem(place, f"{name}.{problem.path}".rstrip("."), problem.message)
+
+
+def _problems(root: Node) -> list[Problem]:
+    if not isinstance(root.value, dict):
+        return [Problem(root.where, "", "a scenario is a mapping, beginning with `schema: 1`")]
+    return [*problems(Written, root, "", RULES), *cross_problems(root)]
+
+
+def _built(root: Node, path: Path, found: Sequence[Problem]) -> Loaded:
+    if found:
+        raise ScenarioErrors([str(problem) for problem in sorted(dict.fromkeys(found), key=_line)])
+    tree, users = plain(root), get(root, "users")
+    if users and is_crowd(users):
+        tree["users"] = [plain(user) for user in expanded(users)]
+    return Loaded(Scenario.model_validate(tree), path, root)
+
+
+def _line(problem: Problem) -> int:
+    """The line a problem is at; 0 for options, which come first."""
+    line = problem.where.rpartition(":")[2]
+    return int(line) if line.isdecimal() else 0
+
+
+def _absolute(node: Node, folder: Path, key: str = "") -> Node:
+    """The tree with the paths of `arrays` tasks made absolute; they are relative to the scenario's folder."""
+    if isinstance(node.value, list):
+        return Node([_absolute(item, folder) for item in node.value], node.where)
+    if isinstance(node.value, dict):
+        children = {name: _absolute(child, folder, name) for name, child in node.value.items()}
+        if _is_arrays(node) and (file := children.get("path")):
+            children["path"] = _absolute(file, folder, "task.path")
+        return Node(children, node.where)
+    if key.endswith("task.path") and isinstance(node.value, str):
+        return Node(os.path.abspath(folder / node.value), node.where)
+    return node
+
+
+def _is_arrays(node: Node) -> bool:
+    kind = get(node, "kind")
+    return kind is not None and kind.value == "arrays"
+
+
+class _Dumper(yaml.SafeDumper):
+    """Block style, no aliases, and quotes around text that would read as something else."""
+
+    def ignore_aliases(self, _data: Any) -> bool:
+        return True
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if scalar(text) == text else "'")
+
+
+_Dumper.add_representer(str, _text)
+
+
+def effective(scenario: Scenario) -> str:
+    """The scenario as YAML that runs as it is, from any folder, and loads to an equal Scenario."""
+    tree = scenario.model_dump(mode="json", by_alias=True)
+    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of a scenario file, for editors."""
+    return Written.model_json_schema(by_alias=True)

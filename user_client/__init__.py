@@ -1,0 +1,1 @@
+"""What a user knows: its data, labels, front and head."""

@@ -1,0 +1,114 @@
+"""What a scenario may say about a user; the tree is put together in `sim.scenario`."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Config(BaseModel):
+    """Frozen; unknown keys, NaN and infinities are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class KernelRegression(Config):
+    """Sinusoidal regression on polynomial features (maths.md A3), one sample per slot unless `batch` says more.
+
+    stream: sinusoid (users 0, 2, .. see the sine, users 1, 3, .. the cosine), conflict (user 0 is the minority),
+    half (label noise on even users in a round's first half, on odd users in its second).
+    """
+
+    kind: Literal["kernel_regression"]
+    stream: Literal["sinusoid", "conflict", "half"] = "sinusoid"
+    batch: Count = 1
+
+
+class Rainbow(Config):
+    """Rainbow MNIST (maths.md A4), or its offline stand-in over the digits inside scikit-learn."""
+
+    kind: Literal["rainbow"]
+    digits: Literal["mnist", "bundled"]
+    batch: Count = 25
+    validation: Annotated[int, Field(ge=0)] | None = None
+    feedback: Literal["batch"] = "batch"
+
+
+class Arrays(Config):
+    """Your own data, from an .npz file (contract.md)."""
+
+    kind: Literal["arrays"]
+    path: str
+    loss: Literal["squared", "cross_entropy"]
+    features: Literal["none", "polynomial3"] = "none"
+
+
+class PingPong(Config):
+    """Labels turn hostile in some blocks of a round; blocks are counted from 0."""
+
+    kind: Literal["ping_pong"]
+    labels: Literal["nine_minus", "sign", "permutation"]
+    block: Literal["sqrt"] | Count = "sqrt"
+    hostile: Literal["odd", "even", "alternate", "every", "random"] = "odd"
+
+
+class ConvPool(Config):
+    """LeNet's first convolution, ReLU and pool, owned by the user."""
+
+    kind: Literal["conv_pool"]
+    channels: Count = 10
+    trainable: bool = True
+    step: Positive | None = None
+
+
+class MlpFront(Config):
+    """Fully connected layers with ReLU on the flattened input."""
+
+    kind: Literal["mlp"]
+    hidden: tuple[Count, ...] = ()
+    width: Count = 64
+    trainable: bool = True
+    step: Positive | None = None
+
+
+class LinearHead(Config):
+    """One fully connected layer; `outputs` defaults to the task's classes (1 for regression)."""
+
+    kind: Literal["linear"]
+    step: Positive = 0.1
+    outputs: Count | None = None
+
+
+class MlpHead(Config):
+    """Fully connected layers with ReLU between them."""
+
+    kind: Literal["mlp"]
+    hidden: tuple[Count, ...] = (32,)
+    step: Positive = 0.1
+    outputs: Count | None = None
+
+
+class IdentityHead(Config):
+    """The edge's outputs are the predictions."""
+
+    kind: Literal["identity"]
+
+
+Task = Annotated[KernelRegression | Rainbow | Arrays, Field(discriminator="kind")]
+Adversary = PingPong
+Front = Literal["none"] | Annotated[ConvPool | MlpFront, Field(discriminator="kind")]
+Head = Annotated[LinearHead | MlpHead | IdentityHead, Field(discriminator="kind")]
+
+
+class User(Config):
+    """One user: data, front, head, and what may turn its labels hostile. `l_max` defaults to the edge's u_max."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$")]
+    l_max: float | None = None
+    task: Task
+    adversary: Adversary | tuple[Adversary, ...] = ()
+    front: Front = "none"
+    head: Head

@@ -1,0 +1,126 @@
+"""Which of the 56 tasks, and which images, a user of Rainbow MNIST sees in each round and slot."""
+
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+from numpy.random import default_rng
+from numpy.typing import NDArray
+
+from user_client import config as settings
+from user_client.tasks.base import Place
+
+Rows = NDArray[np.int64]
+
+TASKS = 56
+TRAINING = 775
+VALIDATION = 450
+PASSES = 3
+MNIST_DIGITS = 70_000
+BUNDLED_DIGITS = 1_797
+_SPLIT, _ORDER = 0, 1
+
+
+class Schedule(Protocol):
+    """Rows are positions in the data set; `task` is 0..55."""
+
+    validation_batch: int
+
+    def task(self, round_: int) -> int:
+        """The task of this round."""
+        ...
+
+    def training(self, round_: int, slot: int) -> Rows:
+        """[B] images of this slot."""
+        ...
+
+    def validation(self, round_: int) -> Rows:
+        """[V] images of the round's validation set."""
+        ...
+
+
+class Passes:
+    """MNIST: a pass gives each task 1225 images of its own, 775 to train on and 450 to validate.
+
+    The images of a task are the same for all users; every user sees all tasks of a pass, and no two users the
+    same one in a round. New splits in every pass, three passes at most.
+    """
+
+    def __init__(self, config: settings.Rainbow, place: Place) -> None:
+        _at_most("rounds", place.rounds, PASSES * TASKS, "Rainbow MNIST has 3 passes of 56 tasks")
+        _at_most("users", place.users, TASKS, "no two users see the same of 56 tasks in a round")
+        _at_most("slots x batch", place.slots * config.batch, TRAINING, "a task has 775 training images")
+        self.validation_batch = _validation_batch(config)
+        self._place = place
+        self._batch = config.batch
+
+    def task(self, round_: int) -> int:
+        """The task of this round, 0..55."""
+        pass_, place_in_pass = divmod(round_, TASKS)
+        return int(_order(self._place.shared_seed, pass_)[self._place.index, place_in_pass])
+
+    def training(self, round_: int, slot: int) -> Rows:
+        """[B] images of this slot: the slot-th batch of the task's 775."""
+        return self._images(round_)[slot * self._batch :][: self._batch]
+
+    def validation(self, round_: int) -> Rows:
+        """[V] first of the task's 450 validation images."""
+        return self._images(round_)[TRAINING : TRAINING + self.validation_batch]
+
+    def _images(self, round_: int) -> Rows:
+        rows: Rows = _split(self._place.shared_seed, round_ // TASKS)[self.task(round_)]
+        return rows
+
+
+class Bundled:
+    """scikit-learn's digits: 450 to validate, the rest drawn afresh in every slot; tasks with replacement."""
+
+    def __init__(self, config: settings.Rainbow, place: Place) -> None:
+        pool = BUNDLED_DIGITS - VALIDATION
+        _at_most("batch", config.batch, pool, f"the bundled digits hold {pool} training images")
+        self.validation_batch = _validation_batch(config)
+        self._seed = place.seed
+        self._batch = config.batch
+        order = default_rng([place.shared_seed, _SPLIT]).permutation(BUNDLED_DIGITS)
+        self._validation, self._pool = order[:VALIDATION], order[VALIDATION:]
+
+    def task(self, round_: int) -> int:
+        """The task of this round, 0..55."""
+        return int(default_rng([self._seed, round_]).integers(TASKS))
+
+    def training(self, round_: int, slot: int) -> Rows:
+        """[B] different images of the training pool, drawn from (seed, round, slot)."""
+        return default_rng([self._seed, round_, slot]).choice(self._pool, self._batch, replace=False)
+
+    def validation(self, _round: int) -> Rows:
+        """[V] first of the 450 validation images."""
+        return self._validation[: self.validation_batch]
+
+
+@lru_cache(maxsize=2)
+def _split(seed: int, pass_: int) -> Rows:
+    """Disjoint random images of the 56 tasks, [56, 1225]."""
+    images = TRAINING + VALIDATION
+    order = default_rng([seed, _SPLIT, pass_]).permutation(MNIST_DIGITS)
+    return order[: TASKS * images].reshape(TASKS, images)
+
+
+@lru_cache(maxsize=2)
+def _order(seed: int, pass_: int) -> Rows:
+    """Who sees which task when: a random Latin square, [56 users, 56 rounds]."""
+    rng = default_rng([seed, _ORDER, pass_])
+    users, rounds, tasks = (rng.permutation(TASKS) for _ in range(3))
+    square: Rows = tasks[(users[:, None] + rounds) % TASKS]
+    return square
+
+
+def _validation_batch(config: settings.Rainbow) -> int:
+    if config.validation is None:
+        return VALIDATION
+    _at_most("validation", config.validation, VALIDATION, "a task has 450 validation images")
+    return config.validation
+
+
+def _at_most(what: str, asked: int, limit: int, why: str) -> None:
+    if asked > limit:
+        raise ValueError(f"{what} is {asked}, the limit is {limit}: {why}")

@@ -1,0 +1,204 @@
+"""One user's numerics: features up, outputs down, loss and output gradient up, then its own steps. No messages."""
+
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, mse_loss
+
+from user_client import config as settings
+from user_client.adversaries import with_adversaries
+from user_client.models import build_front, build_head, front_shape
+from user_client.tasks import build_task
+from user_client.tasks.base import Loss, Place, Task
+
+_DEFAULT_STEP = 0.1
+_FRONT, _HEAD, _ADVERSARY = range(3)
+
+
+class Feedback(NamedTuple):
+    """loss at the outputs received; gradient [B, *out] of that unweighted loss with respect to the outputs."""
+
+    loss: float
+    gradient: Tensor
+
+
+class Validation(NamedTuple):
+    """Mean loss over the validation set, and accuracy in [0, 1] (None for regression)."""
+
+    loss: float
+    accuracy: float | None
+
+
+class _Pending(NamedTuple):
+    """What a slot leaves to be applied: gradients of the head, and the front's outputs with their graph."""
+
+    head: Sequence[Tensor]
+    front: Tensor | None
+
+
+def feature_shape(config: settings.User, task: Task) -> tuple[int, ...]:
+    """Shape of one sample as this user sends it up. Raises ValueError when the front does not fit the task."""
+    return front_shape(config.front, task.input_shape)
+
+
+def build_stream(config: settings.User, place: Place) -> Task:
+    """The user's task with its adversaries around it. Raises ValueError or FileNotFoundError."""
+    adversaries = config.adversary if isinstance(config.adversary, tuple) else (config.adversary,)
+    return with_adversaries(build_task(config.task, place), adversaries, place, _seed(place, _ADVERSARY))
+
+
+class User:
+    """One user: its data, front and head; rounds and slots are counted from 0.
+
+    A slot is `features`, `feedback`, then `apply` or `drop`. With a frozen front (or none) the next slot's
+    `features` may come before this slot's `apply`.
+    Raises ValueError or FileNotFoundError when data, front, encoder output and head do not fit.
+    """
+
+    def __init__(self, config: settings.User, place: Place, encoder_output_shape: tuple[int, ...]) -> None:
+        task = self.task = build_stream(config, place)
+        self.dtype, self.batch, self.validation_batch = task.dtype, task.batch, task.validation_batch
+        self.feature_shape = feature_shape(config, task)
+        self.trainable_front = config.front != "none" and config.front.trainable
+        self._steps = _steps(config)
+        self._front = build_front(config.front, task.input_shape, task.dtype, _seed(place, _FRONT))
+        self._head = build_head(config.head, encoder_output_shape, task.outputs, task.dtype, _seed(place, _HEAD))
+        self._outputs_shape = torch.Size(encoder_output_shape)
+        self._labels = torch.empty(0)
+        self._validation_labels = torch.empty(0)
+        self._front_outputs: Tensor | None = None
+        self._pending: _Pending | None = None
+
+    def features(self, round_: int, slot: int) -> Tensor:
+        """What goes up in this slot: [B, *feature_shape], detached."""
+        x, self._labels = self.task.job(round_, slot)
+        if self._front is None:
+            return x
+        with torch.set_grad_enabled(self.trainable_front):
+            z: Tensor = self._front(x)
+        self._front_outputs = z if self.trainable_front else None
+        return z.detach()
+
+    def feedback(self, outputs: Tensor) -> Feedback:
+        """Loss and its gradient at the encoder's outputs [B, *out]; the head's own step waits for `apply`.
+
+        Raises ValueError when the outputs' shape is not [B, *encoder_output_shape].
+        """
+        self._check_outputs(outputs, self.batch)
+        head: Sequence[Tensor] = ()
+        if self._head is None and self.task.loss == "squared":
+            feedback = _squared_feedback(outputs, self._labels)
+        else:
+            feedback, head = self._differentiate(outputs)
+        self._pending = _Pending(head, self._front_outputs)
+        return feedback
+
+    def apply(self, feature_gradient: Tensor | None) -> None:
+        """One SGD step of the head, and of a trainable front, on this user's own unweighted loss.
+
+        feature_gradient [B, *feature_shape]: d own loss / d features, needed by a trainable front alone.
+        Raises ValueError when it is missing or misshapen, RuntimeError when no slot is pending.
+        """
+        if self._pending is None:
+            raise RuntimeError("apply without feedback: this slot was applied or dropped before")
+        front = self._front_gradients(self._pending.front, feature_gradient)
+        _descend(self._head, self._pending.head, self._steps.head)
+        _descend(self._front, front, self._steps.front)
+        self._pending = None
+
+    def drop(self) -> None:
+        """Forgets the pending slot: its steps are not taken."""
+        self._pending = None
+
+    def validation_features(self, round_: int) -> Tensor:
+        """The round's clean validation set behind the front: [V, *feature_shape]."""
+        x, self._validation_labels = self.task.validation(round_)
+        with torch.no_grad():
+            z: Tensor = x if self._front is None else self._front(x)
+        return z
+
+    def validate(self, outputs: Tensor) -> Validation:
+        """Loss and accuracy at the encoder's outputs [V, *out]. Raises ValueError on a wrong shape."""
+        self._check_outputs(outputs, self.validation_batch)
+        labels = self._validation_labels
+        with torch.no_grad():
+            predictions = self._predict(outputs)
+            loss = float(_loss(self.task.loss, predictions, labels))
+        if self.task.loss == "squared":
+            return Validation(loss, None)
+        return Validation(loss, float((predictions.argmax(1) == labels).double().mean()))
+
+    def digest(self) -> bytes:
+        """SHA-256 of the parameters: front, then head, each in its own order, little-endian."""
+        hash_ = sha256()
+        for parameter in (*_parameters(self._front), *_parameters(self._head)):
+            values = parameter.detach().numpy()
+            hash_.update(values.astype(values.dtype.newbyteorder("<")).tobytes())
+        return hash_.digest()
+
+    def _predict(self, outputs: Tensor) -> Tensor:
+        predictions: Tensor = outputs if self._head is None else self._head(outputs)
+        return predictions.squeeze(1) if self.task.loss == "squared" else predictions
+
+    def _differentiate(self, outputs: Tensor) -> tuple[Feedback, Sequence[Tensor]]:
+        outputs = outputs.detach().requires_grad_()
+        with torch.enable_grad():
+            loss = _loss(self.task.loss, self._predict(outputs), self._labels)
+        gradient, *head = torch.autograd.grad(loss, (outputs, *_parameters(self._head)))
+        return Feedback(loss.item(), gradient), head
+
+    def _front_gradients(self, outputs: Tensor | None, gradient: Tensor | None) -> Sequence[Tensor]:
+        if outputs is None:
+            return ()
+        if gradient is None or gradient.shape != outputs.shape:
+            got = "none" if gradient is None else list(gradient.shape)
+            raise ValueError(f"feature gradient: a trainable front needs {list(outputs.shape)}, got {got}")
+        return torch.autograd.grad(outputs, _parameters(self._front), gradient)
+
+    def _check_outputs(self, outputs: Tensor, batch: int) -> None:
+        if outputs.shape[1:] != self._outputs_shape or outputs.shape[0] != batch:
+            expected = [batch, *self._outputs_shape]
+            raise ValueError(f"encoder outputs have shape {list(outputs.shape)}, expected {expected}")
+
+
+class _Steps(NamedTuple):
+    head: float
+    front: float
+
+
+def _steps(config: settings.User) -> _Steps:
+    """SGD steps; a front without its own takes the head's."""
+    head = _DEFAULT_STEP if config.head.kind == "identity" else config.head.step
+    front = None if config.front == "none" else config.front.step
+    return _Steps(head, head if front is None else front)
+
+
+def _seed(place: Place, role: int) -> int:
+    """A seed of its own for each role; apart from the task's streams, which start from [seed, round]."""
+    return int(np.random.SeedSequence(place.seed, spawn_key=(role,)).generate_state(1, np.uint64)[0])
+
+
+def _loss(kind: Loss, predictions: Tensor, labels: Tensor) -> Tensor:
+    return mse_loss(predictions, labels) if kind == "squared" else cross_entropy(predictions, labels)
+
+
+def _squared_feedback(outputs: Tensor, labels: Tensor) -> Feedback:
+    """mean (f - y)^2 and its gradient 2 (f - y) / B for predictions f = outputs [B, 1]."""
+    error = outputs.detach() - labels.unsqueeze(1)
+    return Feedback((error * error).mean().item(), error * (2.0 / len(labels)))
+
+
+def _parameters(module: nn.Module | None) -> list[nn.Parameter]:
+    return [] if module is None else list(module.parameters())
+
+
+def _descend(module: nn.Module | None, gradients: Sequence[Tensor], step: float) -> None:
+    if not gradients:
+        return
+    with torch.no_grad():
+        for parameter, gradient in zip(_parameters(module), gradients, strict=True):
+            parameter.sub_(gradient, alpha=step)
