@@ -83,6 +83,13 @@ class Constant(Scoring):
     weights: Literal["equal"] | tuple[Positive, ...] = "equal"
 
 
+class CustomAggregator(Scoring):
+    """Your own aggregator, as `module:Class`; `args` go to its constructor, after the alpha-fair family."""
+
+    kind: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
+    args: dict[str, int | float | str | bool] = {}
+
+
 class Box(Config):
     """Every coordinate in [-box, box]."""
 
@@ -121,7 +128,7 @@ class Meta(Config):
 
 
 Encoder = Annotated[Linear | Mlp | Lenet, Field(discriminator="kind")] | Custom
-Aggregator = Annotated[OwoFmtl | Constant, Field(discriminator="kind")]
+Aggregator = Annotated[OwoFmtl | Constant, Field(discriminator="kind")] | CustomAggregator
 
 
 class Edge(Config):

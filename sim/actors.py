@@ -1,7 +1,6 @@
 """The processes of a run as plain classes: one edge, and hosts that carry users. Ray wraps them in `sim.cluster`."""
 
 import asyncio
-import importlib
 import io
 import json
 import traceback
@@ -92,9 +91,9 @@ class EdgeActor:
         self._server: EdgeServer | None = None
         self._cell = Cell(self._design.plan, self._on_event, lambda: self._stop)
 
-    async def listen(self, interface: str | None) -> bytes:
-        """Start serving on `interface` (None: this node's own address). The address for users."""
-        self._server = await serve(self._cell, interface or _node_address())
+    async def listen(self, interface: str) -> bytes:
+        """Start serving on a free port of `interface`. The address for users."""
+        self._server = await serve(self._cell, interface)
         return self._server.address.encode()
 
     async def run(self) -> None:
@@ -147,8 +146,3 @@ class HostActor:
         except RunFailed as failure:
             return str(failure).encode()
         return b""
-
-
-def _node_address() -> str:
-    address: str = importlib.import_module("ray").util.get_node_ip_address()
-    return address

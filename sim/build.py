@@ -76,6 +76,8 @@ def blueprint(scenario: Scenario, run: str) -> Blueprint:
     for k, stream in enumerate(streams):
         with _part("users", k, "head"):
             build_head(scenario.users[k].head, outputs, stream.outputs, stream.dtype, seed=0)
+    with _part("edge", "aggregator"):
+        build_aggregator(scenario.edge.aggregator).start(len(streams))
     users = tuple(_user_plan(scenario, k, stream, shapes[k], outputs) for k, stream in enumerate(streams))
     return Blueprint(scenario, RunPlan(run, scenario.rounds, scenario.slots, users, scenario.patience))
 

@@ -11,9 +11,10 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from sim import bench, data
+from sim import data
 from sim import report as reports
 from sim.advice import advice
+from sim.bench.commands import app as bench_app
 from sim.build import check
 from sim.console import Interrupts, Screen, fail, say, say_json, say_table
 from sim.estimate import estimate
@@ -33,7 +34,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(no_args_is_help=True, help="Data sets: what is here, and how to fetch the rest.")
 app.add_typer(data_app, name="data")
-app.add_typer(bench.app, name="bench")
+app.add_typer(bench_app, name="bench")
 
 ScenarioFile = Annotated[Path, typer.Argument(metavar="SCENARIO", help="a scenario, such as scenarios/quickstart.yaml")]
 Sets = Annotated[list[str], typer.Option("--set", metavar="a.b=c", help="override one value; may be repeated")]

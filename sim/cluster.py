@@ -60,14 +60,23 @@ class Cluster:
         return _Run(design, step, hooks, self._local).go()
 
 
+class PlacedEdge(EdgeActor):
+    """The edge on whatever node Ray gave it."""
+
+    async def listen_here(self) -> bytes:
+        """Start serving on this node's own address. The address for users."""
+        address: str = _ray().util.get_node_ip_address()
+        return await self.listen(address)
+
+
 class _Run:
     def __init__(self, design: Blueprint, step: Step, hooks: Hooks, local: bool):
         ray = self._ray = _ray()
         self._hooks = hooks
         recipe = to_recipe(design, step)
         actor = {"num_cpus": 0, "max_restarts": 0, "max_concurrency": 4}
-        self._edge = ray.remote(EdgeActor).options(**actor).remote(recipe)
-        self._listen = LOOPBACK if local else None
+        self._edge = ray.remote(PlacedEdge).options(**actor).remote(recipe)
+        self._local = local
         shares = _shares(design)
         host = ray.remote(HostActor).options(**actor)
         self._hosts = {host.remote(recipe, share): f"users {_range(design, share)}" for share in shares}
@@ -75,7 +84,8 @@ class _Run:
 
     def go(self) -> Outcome:
         try:
-            address = self._get(self._edge.listen.remote(self._listen), "the edge")
+            listening = self._edge.listen.remote(LOOPBACK) if self._local else self._edge.listen_here.remote()
+            address = self._get(listening, "the edge")
             self._lives = {host.live.remote(address): name for host, name in self._hosts.items()}
             self._edge.run.remote()
             return self._watch()

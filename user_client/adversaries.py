@@ -1,4 +1,7 @@
-"""Schedules that turn an honest stream hostile; seeded, composable around any task. Validation stays clean."""
+"""Schedules that turn an honest stream hostile; seeded, composable around any task. Validation stays clean.
+
+Yours by `module:Class`, called with the task it wraps, the user's Place, a seed of its own, and `args`.
+"""
 
 from collections.abc import Callable, Sequence
 from math import isqrt
@@ -10,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from user_client import config as settings
+from user_client.custom import build_custom
 from user_client.tasks.base import Job, Place, Task
 
 Flip = Callable[[Tensor], Tensor]
@@ -23,7 +27,10 @@ def with_adversaries(task: Task, configs: Sequence[settings.Adversary], place: P
     Raises ValueError when labels do not fit the task's loss, or a block is larger than the round.
     """
     for position, config in enumerate(configs):
-        task = PingPong(task, config, place.slots, (seed, position))
+        if isinstance(config, settings.PingPong):
+            task = PingPong(task, config, place.slots, (seed, position))
+        else:
+            task = build_custom(config, "adversary", task, place, seed + position)
     return task
 
 

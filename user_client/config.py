@@ -15,6 +15,13 @@ Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 
 
+class Custom(Config):
+    """Your own class, as `module:Class`; `args` go to its constructor."""
+
+    kind: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
+    args: dict[str, int | float | str | bool] = {}
+
+
 class KernelRegression(Config):
     """Sinusoidal regression on polynomial features (maths.md A3), one sample per slot unless `batch` says more.
 
@@ -97,8 +104,8 @@ class IdentityHead(Config):
     kind: Literal["identity"]
 
 
-Task = Annotated[KernelRegression | Rainbow | Arrays, Field(discriminator="kind")]
-Adversary = PingPong
+Task = Annotated[KernelRegression | Rainbow | Arrays, Field(discriminator="kind")] | Custom
+Adversary = PingPong | Custom
 Front = Literal["none"] | Annotated[ConvPool | MlpFront, Field(discriminator="kind")]
 Head = Annotated[LinearHead | MlpHead | IdentityHead, Field(discriminator="kind")]
 

@@ -73,6 +73,11 @@ class User:
         self._front_outputs: Tensor | None = None
         self._pending: _Pending | None = None
 
+    @property
+    def head(self) -> nn.Module | None:
+        """The user's own model behind the encoder; None for `identity`."""
+        return self._head
+
     def features(self, round_: int, slot: int) -> Tensor:
         """What goes up in this slot: [B, *feature_shape], detached."""
         x, self._labels = self.task.job(round_, slot)

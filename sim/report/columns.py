@@ -15,7 +15,7 @@ Ints = NDArray[np.int64]
 
 ROUND_COLUMNS = (
     "mean_utility", "mean_loss", "val_loss", "val_accuracy", "w_mean", "fairness", "slot_fairness",
-    "val_fairness", "sum_w", "oracle_fairness", "regret", "bound", "residual",
+    "val_fairness", "sum_w", "oracle_fairness", "regret", "bound", "residual", "capped",
 )  # fmt: skip
 
 

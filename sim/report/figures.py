@@ -177,11 +177,11 @@ def _user_panels(
 ) -> list[Panel]:
     """A panel per user with a line per run; with many users a panel per run with bands over users."""
     found = [(index, run, y) for index, run in runs if (y := run.rounds.per_user(column)) is not None]
-    limits = limits or _limits([y for *_, y in found])
+    limits = limits or _limits([y for *_, y in found], from_zero=from_zero)
     if not _few(runs):
         return [
             band_panel(f"{run.label}: {what}" if len(runs) > 1 else what.capitalize(), run.rounds.numbers, y,
-                       run_colour(index), _named(run), limits=limits, from_zero=from_zero)
+                       run_colour(index), _named(run), limits=limits)
             for index, run, y in found
         ]  # fmt: skip
     panels = []
@@ -192,7 +192,7 @@ def _user_panels(
             if user in run.rounds.users
         ]
         if any(np.isfinite(line.y).any() for line in lines):
-            panels.append(line_panel(f"{user}: {what}", lines, limits=limits, from_zero=from_zero, marks=marks))
+            panels.append(line_panel(f"{user}: {what}", lines, limits=limits, marks=marks))
     return panels
 
 
@@ -212,15 +212,15 @@ def _named(run: Run) -> list[tuple[str, int]]:
     return [(f"worst {worst}", places[worst]), (f"best {best}", places[best])]
 
 
-def _limits(found: Iterable[Floats]) -> tuple[float, float] | None:
+def _limits(found: Iterable[Floats], *, from_zero: bool = False) -> tuple[float, float] | None:
     """One range for all panels of a measure, 5 % wider than the values."""
     values = [y[np.isfinite(y)] for y in found]
     together = np.concatenate(values) if values else np.zeros(0)
     if len(together) == 0:
         return None
-    low, high = float(together.min()), float(together.max())
+    low, high = 0.0 if from_zero else float(together.min()), float(together.max())
     room = 0.05 * (high - low) or 0.05 * max(abs(high), 1e-6)
-    return low - room, high + room
+    return 0.0 if from_zero else low - room, high + room
 
 
 def _slot_limits(runs: Numbered) -> tuple[float, float] | None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from sim.report.columns import Floats, Ints
@@ -111,17 +112,9 @@ def _label(axes: Axes, lines: Sequence[Line]) -> None:
     ends = [(line, height) for line in lines if (height := _end(axes, line)) is not None]
     places = spread([height for _, height in ends], 0.082)
     for (line, height), place in zip(ends, places, strict=True):
-        lead = {
-            "arrowstyle": "-",
-            "color": line.colour,
-            "linewidth": 0.6,
-            "shrinkA": 2,
-            "shrinkB": 0,
-            "relpos": (0, 0.5),
-        }
-        axes.annotate(short(line.label), (1.0, height), xycoords="axes fraction", xytext=(1.05, place),
-                      textcoords="axes fraction", color=line.colour, fontsize=8, va="center",
-                      annotation_clip=False, arrowprops=lead)  # fmt: skip
+        lead = Line2D((1.005, 1.045), (height, place), color=line.colour, linewidth=0.6, transform=axes.transAxes)
+        axes.add_artist(lead).set_clip_on(False)
+        axes.text(1.055, place, short(line.label), transform=axes.transAxes, color=line.colour, va="center")
 
 
 def _end(axes: Axes, line: Line) -> float | None:
@@ -142,7 +135,6 @@ def band_panel(
     named: Sequence[tuple[str, int]],
     *,
     limits: tuple[float, float] | None = None,
-    from_zero: bool = False,
 ) -> Panel:
     """Many users in one picture. y [N, K]: all users, the middle 80 %, the median, and `named` users by index."""
     rows = np.isfinite(y).any(axis=1)
@@ -153,7 +145,7 @@ def band_panel(
         Line(name, colour, x, y[:, user], dash=dash, width=1.3)
         for (name, user), dash in zip(named, dashes, strict=False)
     ]
-    inner = line_panel(title, lines, limits=limits, from_zero=from_zero)
+    inner = line_panel(title, lines, limits=limits)
 
     def draw(axes: Axes) -> None:
         axes.fill_between(x, low, high, color=colour, alpha=0.14, linewidth=0)

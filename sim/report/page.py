@@ -1,5 +1,6 @@
 """The page: one self-contained HTML file and the PNGs beside it."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from sim.report.read import Json, Run, read_runs
 from sim.report.style import INK, MUTED, RUN_COLOURS, RUN_COLOURS_DARK, Chart, png, style, svg
 from sim.report.summary import Line, findings, summary_lines
 from sim.report.tables import FEW_USERS, Row, UserRow, event_counts, event_kind, extremes, row, together, user_rows
-from sim.report.words import listed, number, size
+from sim.report.words import DASH, listed, number, size
 
 LAST_EVENTS = 20
 VERSIONS = ("equiran", "python", "torch", "ray", "grpc", "numpy")
@@ -106,7 +107,8 @@ def _svgs(chart: Chart) -> list[Markup]:
 def _facts(runs: list[Run]) -> list[Line]:
     """What was run, one column per run."""
     told = [_fact_column(run) for run in runs]
-    return [Line(name, [column[name] for column in told]) for name in told[0]]
+    lines = [Line(name, [column[name] for column in told]) for name in told[0]]
+    return [line for line in lines if set(line.cells) != {DASH}]
 
 
 def _fact_column(run: Run) -> dict[str, str]:
@@ -115,7 +117,7 @@ def _fact_column(run: Run) -> dict[str, str]:
         "status": str(manifest.get("status", "unknown")),
         "rounds recorded": f"{len(run.rounds.numbers)} of {run.scenario.get('rounds', '?')}",
         "slots per round": str(run.scenario.get("slots", "?")),
-        "users": str(len(run.rounds.users)),
+        "users": _users_in_words(run),
         "seed": str(manifest.get("seed", "?")),
         "transport": str(manifest.get("transport", "?")),
         "aggregator": _in_words(run.aggregator),
@@ -124,14 +126,31 @@ def _fact_column(run: Run) -> dict[str, str]:
         "outer rule": _in_words(edge.get("meta")),
         "started": str(manifest.get("started", "?")),
         "finished": str(manifest.get("finished") or "not yet"),
+        "error": str(manifest.get("error") or DASH),
     }
+
+
+def _users_in_words(run: Run) -> str:
+    """How many users of which task, adversary and front."""
+    told = run.scenario.get("users")
+    users = [user for user in told if isinstance(user, dict)] if isinstance(told, list) else []
+    kinds = Counter(_user_in_words(user) for user in users)
+    named = [kind if count == 1 else f"{count} of {kind}" for kind, count in kinds.items() if kind]
+    return f"{len(run.rounds.users)}" + (f": {'; '.join(named)}" if named else "")
+
+
+def _user_in_words(user: Json) -> str:
+    adversary = user.get("adversary") or ()
+    parts = [user.get("task"), *(adversary if isinstance(adversary, list) else [adversary]), user.get("front")]
+    kinds = [str(part["kind"]) for part in parts if isinstance(part, dict) and "kind" in part]
+    return " with ".join([kinds[0], ", ".join(kinds[1:])]) if len(kinds) > 1 else "".join(kinds)
 
 
 def _in_words(part: Any) -> str:
     """A part of the scenario on one line: its kind, then its settings."""
     if not isinstance(part, dict):
         return "?" if part is None else str(part)
-    rest = [f"{key} {_value(value)}" for key, value in part.items() if key != "kind"]
+    rest = [f"{key} {_value(value)}" for key, value in part.items() if key != "kind" and value is not None]
     return ", ".join([str(part["kind"]), *rest] if "kind" in part else rest)
 
 
@@ -145,18 +164,18 @@ def _users(runs: list[Run]) -> list[tuple[str, list[UserRow]]]:
     """Rows of the user table in groups: by user, or by run where there are too many users for that."""
     rows = [user_rows(run, index) for index, run in enumerate(runs)]
     if any(len(each) > FEW_USERS for each in rows):
-        return [(run.label, [*extremes(each), together(each)]) for run, each in zip(runs, rows, strict=True)]
+        return [(run.label, [*extremes(each), together(each)]) for run, each in zip(runs, rows, strict=True) if each]
     names = dict.fromkeys(found.user for each in rows for found in each)
     return [(name, [found for each in rows for found in each if found.user == name]) for name in names]
 
 
-def _events(run: Run) -> list[tuple[str, str]]:
-    """The last events as (kind, everything else)."""
-    return [(event_kind(event), _event_rest(event)) for event in run.events[-LAST_EVENTS:]]
+def _events(run: Run) -> list[tuple[str, str, str]]:
+    """The last events as (time, kind, everything else)."""
+    return [(str(event.get("time", "")), event_kind(event), _details(event)) for event in run.events[-LAST_EVENTS:]]
 
 
-def _event_rest(event: Json) -> str:
-    return ", ".join(f"{key} {value}" for key, value in event.items() if value != event_kind(event))
+def _details(event: Json) -> str:
+    return ", ".join(f"{key} {_value(value)}" for key, value in event.items() if key not in ("time", "event"))
 
 
 def _reproduce(runs: list[Run]) -> list[dict[str, str]]:

@@ -13,7 +13,6 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 INK, MUTED, GRID = "#1b1e23", "#5d6570", "#dfe2e7"
 RUN_COLOURS = ("#0067a5", "#c24d00", "#00805d", "#a8457f", "#8a6d00", "#3391bd", "#5b5b6b", "#7a2a1f")
@@ -21,6 +20,8 @@ RUN_COLOURS_DARK = ("#63b5fa", "#ff9d5c", "#46d1a6", "#ef94c9", "#e2c452", "#9ad
 DASHES: tuple[str | tuple[int, tuple[float, ...]], ...] = ("-", (0, (5, 2)), (0, (1, 1.4)))
 WIDTH, HEIGHT = 4.5, 2.55
 """Inches of one panel; the page scales it."""
+ROW_GAP, HEADING = 0.12, 0.36
+"""Inches between the rows of a PNG, and over them."""
 
 _VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid"} | {
     colour: f"--run{index}" for index, colour in enumerate(RUN_COLOURS)
@@ -108,15 +109,19 @@ def svg(panel: Panel, prefix: str) -> str:
 
 
 def png(chart: Chart, path: Path) -> None:
-    """All panels of a chart in one picture on white, 160 dots per inch."""
+    """All panels of a chart in one picture on white, 160 dots per inch, row by row."""
     columns = min(2 if len(chart.panels) < 7 else 3, len(chart.panels))
     rows = -(-len(chart.panels) // columns)
-    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1)
-    figure = Figure(figsize=(WIDTH * columns, HEIGHT * rows + 0.3), layout=layout, facecolor="white")
+    width, height = WIDTH * columns, (HEIGHT + ROW_GAP) * rows + HEADING
+    figure = Figure(figsize=(width, height), facecolor="white")
     FigureCanvasAgg(figure)
-    figure.suptitle(chart.title, x=0.012, ha="left", fontsize=10.5, fontweight="bold")
+    figure.text(0.1 / width, 1 - 0.12 / height, chart.title, va="top", fontsize=10.5, fontweight="bold")
     for index, panel in enumerate(chart.panels):
-        _draw(panel, figure.add_subplot(rows, columns, index + 1))
+        left, bottom, wide, high = _box(panel)
+        row, column = divmod(index, columns)
+        floor = (HEIGHT + ROW_GAP) * (rows - 1 - row)
+        place = ((column + left) * WIDTH / width, (floor + bottom * HEIGHT) / height)
+        _draw(panel, figure.add_axes((*place, wide * WIDTH / width, high * HEIGHT / height)))
     figure.savefig(path, dpi=160, metadata={"Software": None})
 
 
@@ -151,7 +156,7 @@ def _draw(panel: Panel, axes: Axes) -> None:
 def _box(panel: Panel) -> tuple[float, float, float, float]:
     """Left, bottom, width, height of the axes: the same in all panels with labels of the same length."""
     left = max(0.52, 0.1 + 0.072 * panel.left) / WIDTH
-    right = (0.12 + (0.16 + 0.068 * panel.right if panel.right else 0.0)) / WIDTH
+    right = (0.12 + (0.16 + 0.074 * panel.right if panel.right else 0.0)) / WIDTH
     return left, 0.42 / HEIGHT, 1 - left - right, 1 - 0.74 / HEIGHT
 
 

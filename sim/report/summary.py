@@ -27,6 +27,7 @@ def summary_lines(rows: Sequence[Row]) -> list[Line]:
         _higher("Jain's index", rows, lambda row: row.jain),
         Line("mean sum of weights", [number(row.sum_w) for row in rows]),
         Line("mean regret", [number(row.regret) for row in rows]),
+        Line("slots with a capped gradient", [DASH if row.capped is None else str(row.capped) for row in rows]),
         Line("bytes up per user", [_per_user(row, "up") for row in rows]),
         Line("bytes down per user", [_per_user(row, "down") for row in rows]),
         Line("wall time", [seconds(row.wall_seconds) for row in rows]),
@@ -38,12 +39,14 @@ def summary_lines(rows: Sequence[Row]) -> list[Line]:
 
 def findings(rows: Sequence[Row]) -> list[str]:
     """Sentences a reader may quote: who is fairest, who serves the worst user best, and what differs besides."""
+    rows = [row for row in rows if row.rounds]
     if len(rows) < 2:
         return []
     said = [
         _lead("mean fairness", rows, lambda row: row.fairness),
         _lead("mean validation fairness", rows, lambda row: row.val_fairness),
         _lead("utility of the worst user", rows, lambda row: row.worst_utility),
+        _lead("Jain's index", rows, lambda row: row.jain),
         _unequal_steps(rows),
         _unequal_scenarios(rows),
     ]

@@ -16,7 +16,10 @@ FEW_USERS = 8
 
 @dataclass(frozen=True)
 class Row:
-    """One run in one line; None where the records do not say. Bytes are totals of slot messages, times seconds."""
+    """One run in one line; None where the records do not say. Bytes are totals of slot messages, times seconds.
+
+    capped: slots in which the scenario's gradient cap was used; None without a cap.
+    """
 
     run: str
     dir: str
@@ -35,6 +38,7 @@ class Row:
     jain: float | None
     sum_w: float | None
     regret: float | None
+    capped: int | None
     bytes: dict[str, dict[str, int]]
     wall_seconds: float | None
     slots_per_second: float | None
@@ -83,6 +87,7 @@ def row(run: Run) -> Row:
         jain=_told(summary.get("jain"), _jain(list(known.values()))),
         sum_w=mean(run.rounds.shared("sum_w")),
         regret=_told(summary.get("regret_mean"), mean(run.rounds.shared("regret"))),
+        capped=_capped(run),
         bytes=user_bytes(run),
         wall_seconds=_told(summary.get("wall_seconds"), None),
         slots_per_second=_told(summary.get("slots_per_second"), None),
@@ -152,8 +157,8 @@ def together(rows: Sequence[UserRow]) -> UserRow:
 
 
 def event_kind(event: dict[str, Any]) -> str:
-    """What happened, under whichever of the usual keys the event says it."""
-    return str(event.get("kind") or event.get("event") or event.get("type") or "unnamed")
+    """What happened."""
+    return str(event.get("event", "unnamed"))
 
 
 def event_counts(run: Run) -> list[tuple[str, int]]:
@@ -184,6 +189,14 @@ def _answers(run: Run, user: int) -> tuple[int | None, int | None, int | None]:
     outside = None if run.slots.out_of_range is None else int(run.slots.out_of_range[user])
     applied = counts.pop("applied", 0)
     return applied, sum(counts.values()), outside
+
+
+def _capped(run: Run) -> int | None:
+    primal = (run.scenario.get("edge") or {}).get("primal")
+    counts = run.rounds.shared("capped")
+    if not isinstance(primal, dict) or primal.get("cap") is None or counts is None:
+        return None
+    return int(np.nansum(counts))
 
 
 def _told(value: Any, otherwise: float | None) -> float | None:

@@ -5,6 +5,8 @@ import re
 from html.parser import HTMLParser
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from report_runs import write_run
 
@@ -60,8 +62,8 @@ class Page(HTMLParser):
 def compared(tmp_path_factory):
     """A run with one compared run: folder, columns of both, what `build` returned, the parsed page."""
     folder = tmp_path_factory.mktemp("runs") / "quick"
-    clip = {"kind": "clip", "round": 1, "slot": 2, "norm": 12.5}
-    refused = {"kind": "rejected", "round": 2, "slot": 0, "user": "attacked", "field": "gradient"}
+    clip = {"event": "clip", "round": 1, "slot": 2, "norm": 12.5}
+    refused = {"event": "rejected", "round": 2, "slot": 0, "user": "attacked", "field": "gradient"}
     base = write_run(folder, name="quick", compare=("equal",), regret=True, events=(clip,) * 30 + (refused,))
     equal = write_run(folder / "equal", name="equal", gain=0.2, aggregator={"kind": "constant", "u_min": 1.0})
     paths = report.build([folder])
@@ -170,6 +172,42 @@ def test_table_gives_plain_json(compared):
 def test_a_run_given_twice_is_drawn_once(compared):
     folder, *_ = compared
     assert [row["run"] for row in report.table([folder, folder / "equal"])] == ["owo_fmtl", "equal"]
+
+
+def test_findings_name_the_leader_and_warn_of_unequal_steps(compared):
+    _, runs, paths, page = compared
+    fairness = [np.mean(rounds["fairness"]) for rounds, _ in runs]
+    leader, other = ("owo_fmtl", "equal") if fairness[0] > fairness[1] else ("equal", "owo_fmtl")
+    said = f"Highest mean fairness: {leader} with {number(max(fairness))}, then {other} with {number(min(fairness))}."
+    assert said in page.words
+    sums = [np.mean(rounds["sum_w"]) for rounds, _ in runs]
+    assert any("sums of weights differ" in words for words in page.words) == (max(sums) > 1.02 * min(sums))
+    assert "one run of one seed" in paths.html.read_text()
+
+
+def test_runs_that_differ_in_more_than_the_method_say_so(tmp_path):
+    write_run(tmp_path / "one", name="one", rounds=2)
+    write_run(tmp_path / "two", name="two", rounds=3)
+    assert "compare them with care" in compose([tmp_path / "one", tmp_path / "two"]).html
+
+
+def test_the_use_of_a_gradient_cap_is_counted(tmp_path):
+    rounds, _ = write_run(tmp_path / "run", rounds=3)
+    rounds["capped"] = pa.array(np.repeat([4, 0, 1], 2), pa.int32())
+    pq.write_table(pa.table(rounds), tmp_path / "run" / "rounds.parquet")
+    assert report.table([tmp_path / "run"])[0]["capped"] is None
+    path = tmp_path / "run" / "scenario.yaml"
+    path.write_text(path.read_text().replace("domain: none", "cap: 2.0", 1))
+    assert Page(compose([tmp_path / "run"]).html).row("slots with a capped gradient") == ["5"]
+
+
+def test_the_error_of_a_failed_run_is_shown(tmp_path):
+    write_run(tmp_path / "run", rounds=2)
+    path = tmp_path / "run" / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"status": "failed", "error": "user clean: gone"}))
+    page = Page(compose([tmp_path / "run"]).html)
+    assert page.row("status") == ["failed"]
+    assert page.row("error") == ["user clean: gone"]
 
 
 def test_two_runs_of_one_name_are_told_apart(tmp_path):

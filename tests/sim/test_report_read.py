@@ -71,20 +71,22 @@ def test_a_run_without_rounds_says_so(tmp_path, state):
             if state == "journal without a schema":
                 (folder / f"{name}.arrows").write_bytes(b"")
     paths = report.build([folder])
-    assert "tiny has no rounds yet" in paths.html.read_text()
+    assert "tiny has no rounds" in paths.html.read_text()
     assert paths.pngs == ()
     assert paths.table[0].fairness is None
 
 
-def test_an_empty_run_beside_a_full_one_is_named_and_the_full_one_drawn(tmp_path):
-    write_run(tmp_path / "full", name="full")
-    rounds, slots = write_run(tmp_path / "empty", name="empty", rounds=1)
+@pytest.mark.parametrize("users", [("clean", "attacked"), tuple(f"user{index}" for index in range(12))])
+def test_an_empty_run_beside_a_full_one_is_named_and_the_full_one_drawn(tmp_path, users):
+    write_run(tmp_path / "full", name="full", users=users)
+    rounds, slots = write_run(tmp_path / "empty", name="empty", users=users, rounds=1)
     to_journals(tmp_path / "empty", rounds, slots)
     for name in ("rounds", "slots"):
         (tmp_path / "empty" / f"{name}.arrows").unlink()
     page = compose([tmp_path / "full", tmp_path / "empty"])
-    assert "tiny has no rounds yet" in page.html
+    assert "tiny has no rounds" in page.html
     assert len(page.charts) > 4
+    assert "compare them with care" not in page.html
 
 
 def test_users_absent_for_a_while_leave_gaps_not_numbers(tmp_path):
@@ -150,7 +152,7 @@ def test_a_missing_column_is_named(tmp_path):
         ("manifest.json", "{", r"manifest\.json:1: not JSON"),
         ("manifest.json", "[]", r"manifest\.json: must hold one JSON object"),
         ("scenario.yaml", "a: [", r"scenario\.yaml: not YAML"),
-        ("events.jsonl", '{"kind": "join"}\noops\n{"kind": "leave"}\n', r"events\.jsonl:2: not JSON"),
+        ("events.jsonl", '{"event": "join"}\noops\n{"event": "leave"}\n', r"events\.jsonl:2: not JSON"),
         ("events.jsonl", "3\n", r"events\.jsonl:1: an event must be one JSON object"),
     ],
 )
@@ -164,7 +166,7 @@ def test_damaged_text_is_named_with_its_line(tmp_path, name, content, said):
 
 def test_an_event_still_being_written_is_left_out_and_said(tmp_path):
     write_run(tmp_path / "run")
-    (tmp_path / "run" / "events.jsonl").write_text(json.dumps({"kind": "join"}) + '\n{"kind": "le')
+    (tmp_path / "run" / "events.jsonl").write_text(json.dumps({"event": "join"}) + '\n{"event": "le')
     text = compose([tmp_path / "run"]).html
     assert "events.jsonl ends in an unfinished record" in text
     assert "1 × join" in text  # noqa: RUF001

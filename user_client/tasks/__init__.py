@@ -1,6 +1,7 @@
-"""Tasks: one seeded stream of jobs per file. To add one: a config class, a file here, a line in `build_task`."""
+"""Tasks: one seeded stream of jobs per file. Yours by `module:Class`, called with its Place and `args`."""
 
 from user_client import config as settings
+from user_client.custom import build_custom
 from user_client.tasks.arrays import Arrays
 from user_client.tasks.base import Place, Task
 from user_client.tasks.kernel_regression import KernelRegression
@@ -19,3 +20,6 @@ def build_task(config: settings.Task, place: Place) -> Task:
             return Rainbow(config, place)
         case settings.Arrays():
             return Arrays(config, place)
+        case settings.Custom():
+            task: Task = build_custom(config, "task", place)
+            return task

@@ -1,0 +1,79 @@
+"""The floor of a slot: bare bidirectional asyncio gRPC streams that carry as many bytes and do nothing with them.
+
+Run as a module this is one process of the echo: the server, which drives as the edge does, or one client.
+"""
+
+import asyncio
+from itertools import cycle
+from time import perf_counter
+from typing import Any
+
+import grpc
+
+from sim.bench.process import answer, listen
+
+_SERVICE, _METHOD = "equiran.bench.Echo", "Live"
+_LIMIT = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+
+
+class _Server:
+    """exchanges: (bytes down, bytes up) of each exchange of a slot, with every user."""
+
+    def __init__(self, users: int, exchanges: list[tuple[int, int]]):
+        self._users = users
+        self._down = [bytes(down) for down, _ in exchanges]
+        self._streams: list[Any] = []
+        self._full, self._over = asyncio.Event(), asyncio.Event()
+
+    async def run(self) -> None:
+        """Serve, then do as many slots as each line says and answer their seconds."""
+        server = grpc.aio.server(options=_LIMIT)
+        live = grpc.stream_stream_rpc_method_handler(self._live)
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, {_METHOD: live}),))
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        answer({"address": f"127.0.0.1:{port}"})
+        await self._full.wait()
+        while slots := listen():
+            answer([await self._slot() for _ in range(slots)])
+        self._over.set()
+        await server.stop(1.0)
+
+    async def _live(self, _: Any, context: Any) -> None:
+        self._streams.append(context)
+        if len(self._streams) == self._users:
+            self._full.set()
+        await self._over.wait()
+
+    async def _slot(self) -> float:
+        started = perf_counter()
+        for down in self._down:
+            await asyncio.gather(*(_exchange(stream, down) for stream in self._streams))
+        return perf_counter() - started
+
+
+async def _exchange(stream: Any, down: bytes) -> None:
+    await stream.write(down)
+    await stream.read()
+
+
+async def _client(address: str, up: list[int]) -> None:
+    async with grpc.aio.insecure_channel(address, options=_LIMIT) as channel:
+        call: Any = channel.stream_stream(f"/{_SERVICE}/{_METHOD}")()  # type: ignore[call-arg]  # stubs know no raw bytes
+        for data in cycle([bytes(size) for size in up]):
+            if await call.read() is grpc.aio.EOF:
+                break
+            await call.write(data)
+
+
+def main() -> None:
+    """One process of the echo, as its first line says."""
+    task = listen()
+    if "address" in task:
+        asyncio.run(_client(task["address"], [up for _, up in task["exchanges"]]))
+    else:
+        asyncio.run(_Server(task["users"], task["exchanges"]).run())
+
+
+if __name__ == "__main__":
+    main()

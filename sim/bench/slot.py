@@ -1,0 +1,213 @@
+"""`bench slot`: what a slot costs over gRPC, beside the same maths in one process and a bare echo of the same bytes.
+
+The three take turns in blocks, so that a machine that drifts drifts for all of them.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from protos import edge_pb2 as pb
+from protos.tensors import Spec, pack
+from sim.bench.machine import machine
+from sim.bench.process import Worker, ended
+from sim.build import Blueprint, blueprint
+from sim.recipe import to_recipe
+from sim.scenario import Scenario
+
+Encoder = Literal["lenet", "mlp", "linear"]
+Floats = NDArray[np.float64]
+
+BLOCK = 50
+"""Slots of one kind in a row."""
+
+_STEP = 0.1
+_ENCODERS: dict[Encoder, dict[str, Any]] = {
+    "lenet": {"kind": "lenet", "width": 50},
+    "mlp": {"kind": "mlp", "width": 50},
+    "linear": {"kind": "linear", "outputs": 50, "initial": "default"},
+}
+
+
+@dataclass(frozen=True)
+class Load:
+    """What is measured: users with `batch` rainbow images a slot on so many hosts; at least `slots` slots of each kind."""
+
+    users: int
+    batch: int
+    encoder: Encoder
+    slots: int
+    hosts: int
+
+
+class Blocks(NamedTuple):
+    """All that was measured, warm-up excluded: [blocks, m] seconds, losses [blocks, m, K], bytes [blocks, m, K]."""
+
+    wire: Floats
+    monolithic: Floats
+    echo: Floats
+    forward: Floats
+    backward: Floats
+    user: Floats
+    """[blocks, m]: the slowest user's own seconds."""
+    wire_loss: Floats
+    monolithic_loss: Floats
+    bytes_up: NDArray[np.int64]
+    bytes_down: NDArray[np.int64]
+
+
+def design_of(load: Load) -> Blueprint:
+    """The scenario of a load: one round is one block, the first one a warm-up."""
+    block = min(BLOCK, load.slots)
+    user = {
+        "task": {"kind": "rainbow", "digits": "bundled", "batch": load.batch, "validation": 0},
+        "front": "none",
+        "head": {"kind": "linear", "step": _STEP},
+    }
+    scenario = Scenario.model_validate(
+        {
+            "schema": 1,
+            "name": "bench_slot",
+            "rounds": 1 + -(-load.slots // block),
+            "slots": block,
+            "users": [{"name": f"user_{k}", **user} for k in range(load.users)],
+            "edge": {
+                "encoder": _ENCODERS[load.encoder],
+                "aggregator": {"kind": "owo_fmtl", "alpha": 1.0, "u_min": 1.0, "u_max": 3.3},
+                "primal": {"step": _STEP},
+                "meta": {"rule": "continue", "target": "last"},
+            },
+        }
+    )
+    return blueprint(scenario, scenario.name)
+
+
+def exchanges(design: Blueprint) -> list[tuple[int, int]]:
+    """Bytes down and up, one user, of a slot's two exchanges: acknowledgement, features; outputs, feedback.
+
+    Of a slot in the middle of a run: the numbers of a round's first slots take fewer bytes.
+    """
+    user, key = design.plan.users[0], pb.Key(round=1, slot=design.plan.slots - 1)
+    acknowledgement, outputs = pb.EdgeMessage(), pb.EdgeMessage()
+    features, feedback = pb.UserMessage(), pb.UserMessage()
+    acknowledgement.acknowledgement.key.CopyFrom(key)
+    acknowledgement.acknowledgement.next.CopyFrom(pb.Next(ask=pb.Next.FEATURES, key=key))
+    for message in (features.features, outputs.outputs, feedback.feedback):
+        message.key.CopyFrom(key)
+    feedback.feedback.loss = 1.0
+    pack(_zeros(user.features()), features.features.features)
+    pack(_zeros(user.gradient), outputs.outputs.outputs)
+    pack(_zeros(user.gradient), feedback.feedback.gradient)
+    return [(acknowledgement.ByteSize(), features.ByteSize()), (outputs.ByteSize(), feedback.ByteSize())]
+
+
+def _zeros(spec: Spec) -> Tensor:
+    return torch.zeros(spec.shape, dtype=spec.dtype)
+
+
+def measure(load: Load) -> Blocks:
+    """Runs all three, block by block. Raises WorkerFailed."""
+    design = design_of(load)
+    with _contenders(load, design) as (edge, hosts, monolith, echo):
+        blocks = [_turn(edge, monolith, echo, design) for _ in range(design.plan.rounds)]
+        users = [seconds for host in hosts for seconds in host.hear()]
+        edge.tell("everybody is gone")
+        echo.tell(0)
+    return _gathered(blocks, users)
+
+
+@contextmanager
+def _contenders(load: Load, design: Blueprint) -> Iterator[tuple[Worker, list[Worker], Worker, Worker]]:
+    workers: list[Worker] = []
+
+    def start(module: str, task: dict[str, Any]) -> Worker:
+        workers.append(Worker(f"sim.bench.{module}", task))
+        return workers[-1]
+
+    recipe, sizes = to_recipe(design, (_STEP, None)), exchanges(design)
+    with ended(workers):
+        echo = start("echo", {"users": load.users, "exchanges": sizes})
+        monolith = start("monolith", {"recipe": recipe})
+        edge = start("wire", {"recipe": recipe})
+        shares = [share.tolist() for share in np.array_split(np.arange(load.users), load.hosts)]
+        address = echo.hear()["address"]
+        for _ in range(load.users):
+            start("echo", {"address": address, "exchanges": sizes})
+        address = edge.hear()["address"]
+        hosts = [start("wire", {"recipe": recipe, "users": share, "address": address}) for share in shares]
+        monolith.hear()
+        yield edge, hosts, monolith, echo
+
+
+def _turn(edge: Worker, monolith: Worker, echo: Worker, design: Blueprint) -> dict[str, Any]:
+    """One block of each; the edge has begun its own when the turn begins, and begins the next one last."""
+    wire = edge.hear()
+    turn = {"wire": wire, "monolithic": monolith.ask("go"), "echo": echo.ask(design.plan.slots)}
+    edge.tell("go")
+    return turn
+
+
+def _gathered(turns: list[dict[str, Any]], users: list[list[float]]) -> Blocks:
+    """Everything but the first turn. users [K, 2 T m + 1]: seconds of features and feedback in turn, then of leave."""
+    kept = turns[1:]
+
+    def of(kind: str, key: str) -> Any:
+        return np.array([turn[kind][key] for turn in kept])
+
+    own = np.array(users)[:, :-1].reshape(len(users), len(turns), -1, 2).sum(axis=3).max(axis=0)
+    return Blocks(
+        wire=of("wire", "slot"),
+        monolithic=of("monolithic", "slot"),
+        echo=np.array([turn["echo"] for turn in kept]),
+        forward=of("wire", "forward"),
+        backward=of("wire", "backward"),
+        user=own[1:],
+        wire_loss=of("wire", "loss"),
+        monolithic_loss=of("monolithic", "loss"),
+        bytes_up=of("wire", "bytes_up"),
+        bytes_down=of("wire", "bytes_down"),
+    )
+
+
+def report(load: Load, blocks: Blocks) -> dict[str, Any]:
+    """The contract's numbers, in milliseconds: medians over all slots, and the ratio's spread over blocks."""
+    by_block = _ratio(*(np.median(times, axis=1) for times in (blocks.wire, blocks.monolithic, blocks.echo)))
+    rest = blocks.wire - blocks.user - blocks.forward - blocks.backward
+    wire, monolithic, echo = (_ms(times) for times in (blocks.wire, blocks.monolithic, blocks.echo))
+    return {
+        "users": load.users,
+        "batch": load.batch,
+        "encoder": load.encoder,
+        "hosts": load.hosts,
+        "slots": blocks.wire.size,
+        "blocks": len(blocks.wire),
+        "wire_ms": wire,
+        "monolithic_ms": monolithic,
+        "echo_ms": echo,
+        "ratio": float(_ratio(wire, monolithic, echo)),
+        "ratio_by_block": by_block.tolist(),
+        "breakdown": {
+            "user_ms": _ms(blocks.user),
+            "wire_ms": _ms(rest),
+            "edge_forward_ms": _ms(blocks.forward),
+            "edge_backward_ms": _ms(blocks.backward),
+        },
+        "bytes_up": int(np.median(blocks.bytes_up)),
+        "bytes_down": int(np.median(blocks.bytes_down)),
+        "loss_difference": float(np.abs(blocks.wire_loss - blocks.monolithic_loss).max()),
+        "machine": machine(),
+    }
+
+
+def _ratio(wire: Any, monolithic: Any, echo: Any) -> Any:
+    return (wire - monolithic) / echo
+
+
+def _ms(seconds: Floats) -> float:
+    return float(np.median(seconds)) * 1e3

@@ -1,0 +1,117 @@
+"""The slot as it is run for real, in processes of their own: the edge, or a host of some users; with clocks inside."""
+
+import asyncio
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any, ParamSpec, TypeVar
+
+import torch
+
+from edge_server.cell import Cell
+from edge_server.compute import OneThread
+from edge_server.record import Event, RoundRecord
+from edge_server.service import serve
+from sim.bench.process import answer, listen
+from sim.build import build_rounds, build_session
+from sim.local import LOOPBACK, host
+from sim.recipe import from_recipe
+from user_client.session import Session
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class _Clocked(OneThread):
+    """The edge's compute thread; `seconds` gets what each call took on that thread."""
+
+    def __init__(self, count: int):
+        super().__init__(count)
+        self.seconds: list[float] = []
+
+    async def __call__(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        def call() -> T:
+            started = perf_counter()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self.seconds.append(perf_counter() - started)
+
+        return await super().__call__(call)
+
+
+class _ClockedSession:
+    """A session; `seconds` gets what each answer took, features and feedback in turn."""
+
+    def __init__(self, session: Session):
+        self._session = session
+        self.name = session.name
+        self.seconds: list[float] = []
+
+    @property
+    def done(self) -> bool:
+        return self._session.done
+
+    def join(self) -> bytes:
+        return self._session.join()
+
+    def react(self, data: bytes) -> bytes | None:
+        started = perf_counter()
+        said = self._session.react(data)
+        if said is not None:
+            self.seconds.append(perf_counter() - started)
+        return said
+
+
+async def _edge(recipe: str) -> None:
+    """Every round is a block: told when it is over, and the next one waits for a word."""
+    design, step = from_recipe(recipe)
+    compute = _Clocked(design.scenario.threads.edge)
+
+    def on_round(record: RoundRecord) -> None:
+        seconds, compute.seconds = compute.seconds, []
+        answer(_block(record, seconds))
+        listen()
+
+    def on_event(event: Event) -> None:
+        del event
+
+    cell = Cell(design.plan, on_event, lambda: False)
+    rounds = build_rounds(design, step, cell, compute, on_round, on_event)
+    server = await serve(cell, LOOPBACK)
+    answer({"address": server.address})
+    await rounds.run()
+    await asyncio.to_thread(listen)
+    await server.stop()
+    compute.close()
+
+
+def _block(record: RoundRecord, seconds: list[float]) -> dict[str, Any]:
+    return {
+        "slot": record.t_slot.tolist(),
+        "forward": seconds[0::2],
+        "backward": seconds[1::2],
+        "loss": record.loss.tolist(),
+        "bytes_up": record.bytes_up.tolist(),
+        "bytes_down": record.bytes_down.tolist(),
+    }
+
+
+async def _host(recipe: str, users: list[int], address: str) -> None:
+    design, _ = from_recipe(recipe)
+    torch.set_num_threads(design.scenario.threads.user)
+    sessions = [_ClockedSession(build_session(design, k)) for k in users]
+    await host(sessions, address, design.plan.largest_message)
+    answer([session.seconds for session in sessions])
+
+
+def main() -> None:
+    """The edge or a host, as the first line says."""
+    task = listen()
+    if "users" in task:
+        asyncio.run(_host(task["recipe"], task["users"], task["address"]))
+    else:
+        asyncio.run(_edge(task["recipe"]))
+
+
+if __name__ == "__main__":
+    main()
