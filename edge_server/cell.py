@@ -22,6 +22,7 @@ from edge_server.messages import (
     read_join,
     read_report,
     read_tensor,
+    require_finite,
 )
 from edge_server.plan import RunPlan
 from edge_server.record import Event
@@ -31,6 +32,9 @@ from protos.tensors import pack
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+Tensors = Sequence[Tensor | None]
+"""One per user in scenario order; None for a user that is not heard in this slot."""
 
 LIMIT = 200
 """Longest reason, in characters, that is sent to a user."""
@@ -95,6 +99,8 @@ class Cell:
     def lose(self, k: int, why: str) -> None:
         """User k's stream broke off: no slot can be whole without it, so the run fails with one line."""
         self._attendance.lose(k)
+        if self._failure:
+            return
         name = self.plan.users[k].name
         self._event({"event": "lost", "user": name, **self._key, "reason": why})
         self.fail(RunFailed(f"user {name!r} was lost in {self._where}: {why}"))
@@ -121,7 +127,12 @@ class Cell:
         self._at = (t, i)
         return await self._features(validation=False)
 
-    async def feedback(self, t: int, i: int, outputs: Sequence[Tensor | None]) -> list[Feedback | None]:
+    def usable(self, features: Tensors, outputs: Tensors) -> Tensors:
+        """`features`, without those on which a finite model overflowed: their users are rejected for this slot."""
+        finite = [x is None or self._checked(k, require_finite, x) is not None for k, x in enumerate(outputs)]
+        return features if all(finite) else [x if good else None for x, good in zip(features, finite, strict=True)]
+
+    async def feedback(self, t: int, i: int, outputs: Tensors) -> list[Feedback | None]:
         """Send `outputs`; what each user made of them, in scenario order."""
         self._send_outputs("feedback", t, i, outputs)
         received: list[Feedback | None] = [None] * len(outputs)
@@ -129,7 +140,7 @@ class Cell:
             received[k] = self._checked(k, read_feedback, message.feedback, self.plan.users[k])
         return received
 
-    def acknowledge(self, t: int, i: int, feature_gradients: Sequence[Tensor | None]) -> None:
+    def acknowledge(self, t: int, i: int, feature_gradients: Tensors) -> None:
         """Close slot i of round t: gradients to those who want them, the reason to those who were rejected."""
         self.stopping = self._stop()
         self._ask_after(t, i)
@@ -151,7 +162,7 @@ class Cell:
         self._at = (self._at[0], self.plan.slots)
         return await self._features(validation=True)
 
-    async def reports(self, t: int, outputs: Sequence[Tensor | None]) -> list[Report | None]:
+    async def reports(self, t: int, outputs: Tensors) -> list[Report | None]:
         """Send validation `outputs`; what the users report, in scenario order."""
         self._send_outputs("report", t, self.plan.slots, outputs)
         received: list[Report | None] = [None] * len(outputs)
@@ -241,11 +252,12 @@ class Cell:
     async def _features(self, validation: bool) -> list[Tensor | None]:
         received: list[Tensor | None] = [None] * len(self.plan.users)
         for k, message in await self._gather():
-            spec = self.plan.users[k].features(validation)
+            user = self.plan.users[k]
+            spec = user.validation if validation else user.features
             received[k] = self._checked(k, read_tensor, message.features.features, spec, "features")
         return received
 
-    def _send_outputs(self, kind: Kind, t: int, i: int, outputs: Sequence[Tensor | None]) -> None:
+    def _send_outputs(self, kind: Kind, t: int, i: int, outputs: Tensors) -> None:
         self._expect(kind, t, i, [k for k, tensor in enumerate(outputs) if tensor is not None])
         for k, tensor in enumerate(outputs):
             if tensor is not None:

@@ -67,6 +67,13 @@ def read_tensor(said: pb.Tensor, spec: Spec, field: str) -> Tensor:
         raise BadField(field, pb.Rejected.INVALID, str(error)) from error
 
 
+def require_finite(outputs: Tensor) -> Tensor:
+    """`outputs`, the model's answer to one user's features. Raises BadField: a finite model overflowed on them."""
+    if not bool(outputs.isfinite().all()):
+        raise BadField("features", pb.Rejected.NOT_FINITE, "they are finite, but the model's outputs on them are not")
+    return outputs
+
+
 def read_feedback(said: pb.Feedback, user: UserPlan) -> Feedback:
     """Loss and gradient [B, ...output_shape]. Raises BadField."""
     _require_finite(said.loss, "loss")

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
@@ -27,11 +28,17 @@ class UserPlan:
     validation_batch: int
     trainable_front: bool
 
-    def features(self, validation: bool = False) -> Spec:
-        """What a Features message must carry: [B or V, ...feature_shape]."""
-        return Spec(self.dtype, (self.validation_batch if validation else self.batch, *self.feature_shape))
+    @cached_property
+    def features(self) -> Spec:
+        """What a slot's Features must carry: [B, ...feature_shape]."""
+        return Spec(self.dtype, (self.batch, *self.feature_shape))
 
-    @property
+    @cached_property
+    def validation(self) -> Spec:
+        """What a validation's Features must carry: [V, ...feature_shape]."""
+        return Spec(self.dtype, (self.validation_batch, *self.feature_shape))
+
+    @cached_property
     def gradient(self) -> Spec:
         """What a Feedback message must carry: [B, ...output_shape]."""
         return Spec(self.dtype, (self.batch, *self.output_shape))

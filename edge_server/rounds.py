@@ -89,14 +89,16 @@ class Rounds:
         features = await self.cell.features(t, i)
         forward = perf_counter()
         outputs = await self.compute(self.model.forward, features)
+        if (usable := self.cell.usable(features, outputs)) is not features:
+            outputs = await self.compute(self.model.forward, usable)
         sent = perf_counter()
         feedback = await self.cell.feedback(t, i, outputs)
         backward = perf_counter()
         feature_gradients = await self.compute(self._step, i, feedback, record)
         done = perf_counter()
-        self.cell.acknowledge(t, i, feature_gradients)
         record.t_edge[i] = sent - forward + done - backward
-        record.t_user[i] = self.cell.answered - sent
+        record.t_user[i] = np.where(self.cell.answered < sent, math.nan, self.cell.answered - sent)
+        self.cell.acknowledge(t, i, feature_gradients)
         record.t_slot[i] = perf_counter() - started
         record.bytes_up[i], record.bytes_down[i] = self.cell.bytes_up, self.cell.bytes_down
 
@@ -114,19 +116,21 @@ class Rounds:
     def _primal_step(self, gradient: Tensor, record: RoundRecord, i: int) -> None:
         norm = float(torch.linalg.vector_norm(gradient, dtype=torch.float64))
         if not math.isfinite(norm):
-            raise RunFailed(
-                f"the weighted gradient of round {record.round}, slot {i} is not finite; nothing was changed: "
-                "lower edge.primal.step or set edge.primal.cap"
-            )
+            raise _diverged("the weighted gradient", record.round, i)
         record.gradient_norm = max(record.gradient_norm, norm)
         if self.inner.cap is not None:
             gradient, capped = cap_gradient(gradient, self.inner.cap)
             record.capped += capped
-        self.model.load(primal_step(self.model.theta, gradient, self.inner.eta, self.inner.domain))
+        theta = primal_step(self.model.theta, gradient, self.inner.eta, self.inner.domain)
+        if not bool(theta.isfinite().all()):
+            raise _diverged("theta after the step", record.round, i)
+        self.model.load(theta)
 
     async def _validate(self, t: int, record: RoundRecord) -> None:
         features = await self.cell.validation_features()
         outputs = [None if x is None else await self.compute(self._evaluate, x) for x in features]
+        usable = self.cell.usable(features, outputs)
+        outputs = [None if x is None else y for x, y in zip(usable, outputs, strict=True)]
         for k, report in enumerate(await self.cell.reports(t, outputs)):
             if report is not None:
                 record.val_loss[k], record.val_accuracy[k] = report
@@ -175,3 +179,8 @@ class Rounds:
             record.trace.x_next = self.outer.x.numpy()
             record.trace.theta_star = None if hindsight is None else hindsight.theta.numpy()
         self.on_round(record)
+
+
+def _diverged(what: str, t: int, i: int) -> RunFailed:
+    advice = "lower edge.primal.step or set edge.primal.cap"
+    return RunFailed(f"{what} of round {t}, slot {i} is not finite; nothing was changed: {advice}")

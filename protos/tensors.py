@@ -2,9 +2,11 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from protos import edge_pb2 as pb
@@ -31,7 +33,7 @@ class Spec:
     dtype: torch.dtype
     shape: tuple[int, ...]
 
-    @property
+    @cached_property
     def nbytes(self) -> int:
         """Bytes of the raw data."""
         return math.prod(self.shape) * self.dtype.itemsize
@@ -56,29 +58,31 @@ def unpack(message: pb.Tensor, spec: Spec) -> Tensor:
 
     Raises BadTensor if dtype, shape or length differ from `spec` (before allocating), NotFinite on NaN, infinity.
     """
-    _check(message, spec)
+    data = message.data
+    wire, layout = _WIRE[spec.dtype]
+    if message.dtype != wire or tuple(message.shape) != spec.shape or len(data) != spec.nbytes:
+        raise BadTensor(_difference(message, spec))
+    values = np.frombuffer(data, layout).reshape(spec.shape)
+    _require_finite(values)
     tensor = torch.empty(spec.shape, dtype=spec.dtype)
-    tensor.numpy()[...] = np.frombuffer(message.data, _WIRE[spec.dtype][1]).reshape(spec.shape)
-    require_finite(tensor)
+    tensor.numpy()[...] = values
     return tensor
 
 
-def _check(message: pb.Tensor, spec: Spec) -> None:
-    if message.dtype not in _DTYPE:
-        raise BadTensor(f"dtype number {message.dtype} is unknown; expected {spec.dtype}")
-    if _DTYPE[message.dtype] != spec.dtype:
-        raise BadTensor(f"dtype is {_DTYPE[message.dtype]}, expected {spec.dtype}")
-    if len(message.shape) != len(spec.shape) or tuple(message.shape) != spec.shape:
-        raise BadTensor(f"shape is {list(message.shape[:9])}, expected {list(spec.shape)}")
-    if len(message.data) != spec.nbytes:
-        raise BadTensor(f"{len(message.data)} bytes of data, expected {spec.nbytes}")
+def _difference(message: pb.Tensor, spec: Spec) -> str:
+    dtype = _DTYPE.get(message.dtype)
+    if dtype is None:
+        return f"dtype number {message.dtype} is unknown; expected {spec.dtype}"
+    if dtype != spec.dtype:
+        return f"dtype is {dtype}, expected {spec.dtype}"
+    if tuple(message.shape) != spec.shape:
+        return f"shape is {list(message.shape[:9])}, expected {list(spec.shape)}"
+    return f"{len(message.data)} bytes of data, expected {spec.nbytes}"
 
 
-def require_finite(tensor: Tensor) -> None:
-    """Raise NotFinite, naming the first index, unless every element of `tensor` is finite."""
-    if math.isfinite(tensor.sum().item()):
-        return
-    bad = (~torch.isfinite(tensor)).nonzero()
-    if len(bad):
-        index = tuple(bad[0].tolist())
-        raise NotFinite(f"{tensor[index].item()} at index {list(index)}")
+def _require_finite(values: NDArray[np.floating]) -> None:
+    """Raise NotFinite, naming the first index."""
+    finite = np.isfinite(values)
+    if not finite.all():
+        index = [int(i) for i in np.argwhere(~finite)[0]]
+        raise NotFinite(f"{values[tuple(index)]} at index {index}")

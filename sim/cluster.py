@@ -7,6 +7,7 @@ import atexit
 import importlib
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,10 @@ _LAST_WORDS = 1.0
 """Seconds to wait for a host's own reason after the edge has lost a user."""
 
 
+_CONNECT = 5.0
+"""Seconds to wait for somebody to listen at a cluster's address."""
+
+
 class ClusterError(Exception):
     """Ray could not be started or reached; one line."""
 
@@ -44,6 +49,8 @@ class Cluster:
     def start(cls, address: str | None) -> Iterator["Cluster"]:
         """Start Ray here, or reach the one at `address` (or RAY_ADDRESS); on leaving, nothing of ours is left."""
         address = address or os.environ.get("RAY_ADDRESS")
+        if address:
+            _require_reachable(address)
         folder = None if address else Path(tempfile.mkdtemp(prefix="equiran-ray-", dir=_short_tmp()))
         _prepare_environment(own=address is None)
         ray = _ray()
@@ -127,16 +134,18 @@ class _Run:
 
     def _host_failure(self) -> str | None:
         """Why a user left, where its host knows better than the edge, which only saw the stream break."""
-        ended, _ = self._ray.wait([*self._lives], num_returns=len(self._lives), timeout=_LAST_WORDS)
+        lives = [*self._lives]
+        ended = self._ray.wait(lives, num_returns=len(lives), timeout=_LAST_WORDS)[0] if lives else []
         failures = [self._get(life, f"the host of {self._lives[life]}") for life in ended]
         return next((failure.decode() for failure in failures if failure), None)
 
     def _get(self, reference: Any, who: str) -> bytes:
         try:
             data: bytes = self._ray.get(reference)
-        except self._ray.exceptions.RayActorError as error:
-            reason = " ".join(str(error).split())[:300]
-            raise RunFailed(f"{who} died: {reason}") from error
+        except self._ray.exceptions.RayTaskError as error:
+            raise RunFailed(f"{who} failed: {str(error).strip().splitlines()[-1]}") from error
+        except self._ray.exceptions.RayError as error:
+            raise RunFailed(f"{who} died: {' '.join(str(error).split())[:300]}") from error
         return data
 
 
@@ -171,6 +180,17 @@ def _init(ray: Any, address: str | None, folder: Path | None) -> None:
         reason = " ".join(str(error).split())[:300]
         what = f"cannot reach Ray at {address}" if address else "cannot start Ray here"
         raise ClusterError(f"{what}: {reason}") from error
+
+
+def _require_reachable(address: str) -> None:
+    """Raises ClusterError where nobody listens on host:port: Ray itself would wait long and then end this process."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECT).close()
+    except (OSError, OverflowError) as error:
+        raise ClusterError(f"cannot reach Ray at {address}: {error}") from error
 
 
 def _prepare_environment(own: bool) -> None:

@@ -18,8 +18,8 @@ def estimate(scenario: Scenario) -> dict[str, Any]:
     encoder = build_encoder(scenario.edge.encoder, first.feature_shape, first.dtype, seed=0)
     parameters = sum(parameter.numel() for parameter in encoder.parameters())
     outputs = sum(user.gradient.nbytes for user in plan.users)
-    features = sum(user.features().nbytes for user in plan.users)
-    returned = sum(user.features().nbytes for user in plan.users if user.trainable_front)
+    features = sum(user.features.nbytes for user in plan.users)
+    returned = sum(user.features.nbytes for user in plan.users if user.trainable_front)
     trace = 8 * scenario.rounds * (scenario.slots + 1) * parameters if scenario.record.parameters else 0
     return {
         "encoder_parameters": parameters,

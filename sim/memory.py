@@ -2,6 +2,7 @@
 
 from collections import deque
 
+from edge_server.attendance import OutOfOrder, Refused
 from edge_server.cell import Cell, RunFailed
 from user_client.session import Session
 
@@ -31,4 +32,10 @@ class MemoryLine:
         except Exception as error:
             raise RunFailed(f"user {self._session.name!r} failed: {type(error).__name__}: {error}") from error
         if answer is not None:
-            self._cell.receive(self._k, answer)
+            self._receive(self._k, answer)
+
+    def _receive(self, k: int, answer: bytes) -> None:
+        try:
+            self._cell.receive(k, answer)
+        except (OutOfOrder, Refused) as error:
+            self._cell.lose(k, str(error))

@@ -77,10 +77,13 @@ def _cluster(scenario: Scenario, address: str | None) -> Iterator[Any]:
         with nullcontext():
             yield None
         return
-    from sim.cluster import Cluster
+    from sim.cluster import Cluster, ClusterError
 
-    with Cluster.start(address) as cluster:
-        yield cluster
+    try:
+        with Cluster.start(address) as cluster:
+            yield cluster
+    except ClusterError as error:
+        raise RunError(str(error)) from error
 
 
 def _run_one(name: str, folder: Path, design: Blueprint, cluster: Any, watcher: Watcher) -> Result:
@@ -99,6 +102,9 @@ def _run_one(name: str, folder: Path, design: Blueprint, cluster: Any, watcher: 
     except (RunFailed, NotConverged, NoTheory) as error:
         recorder.finish("failed", None, str(error))
         raise RunError(f"{name}: {error}") from error
+    except (KeyboardInterrupt, SystemExit):
+        recorder.finish("stopped", None)
+        raise
     except BaseException as error:
         recorder.finish("failed", None, f"{type(error).__name__}: {error}")
         raise

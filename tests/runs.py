@@ -93,6 +93,12 @@ def changed(tree: Tree, **dotted: Any) -> Tree:
     return tree
 
 
+def plain_yaml(text: str) -> Tree:
+    """A scenario's text as a dict; numbers such as 1e-3 must be written with a point for this."""
+    tree: Tree = yaml.safe_load(text)
+    return tree
+
+
 def write(folder: Path, tree: Tree, name: str = "scenario.yaml") -> Path:
     """The tree as a YAML file."""
     folder.mkdir(parents=True, exist_ok=True)

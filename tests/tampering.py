@@ -90,6 +90,12 @@ def value(bad: float) -> Tamper:
     return tamper
 
 
+def huge(message: pb.UserMessage) -> None:
+    values = _numpy(_tensor(message))
+    values[:] = 3e38
+    _tensor(message).data = values.tobytes()
+
+
 def one_row_more(message: pb.UserMessage) -> None:
     tensor = _tensor(message)
     tensor.data += tensor.data[: len(tensor.data) // tensor.shape[0]]

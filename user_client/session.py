@@ -1,7 +1,5 @@
 """A user's side of the conversation: every message of the edge has one answer. No socket, no clock."""
 
-from torch import Tensor
-
 from protos import PROTOCOL
 from protos import edge_pb2 as pb
 from protos.tensors import Spec, pack, unpack, wire_dtype
@@ -22,6 +20,9 @@ class Session:
         self._run = run
         self._slots = 0
         self._outputs = output_shape
+        self._slot_outputs = Spec(user.dtype, (user.batch, *output_shape))
+        self._validation_outputs = Spec(user.dtype, (user.validation_batch, *output_shape))
+        self._feature_gradient = Spec(user.dtype, (user.batch, *user.feature_shape))
 
     def join(self) -> bytes:
         """The first message of the stream."""
@@ -92,24 +93,20 @@ class Session:
     def _on_outputs(self, message: pb.Outputs) -> bytes:
         answer = pb.UserMessage()
         if message.key.slot < self._slots:
-            feedback = self._user.feedback(self._tensor(message.outputs, self._user.batch))
+            feedback = self._user.feedback(unpack(message.outputs, self._slot_outputs))
             answer.feedback.key.CopyFrom(message.key)
             answer.feedback.loss = feedback.loss
             pack(feedback.gradient, answer.feedback.gradient)
         else:
-            validation = self._user.validate(self._tensor(message.outputs, self._user.validation_batch))
+            validation = self._user.validate(unpack(message.outputs, self._validation_outputs))
             answer.report.key.CopyFrom(message.key)
             answer.report.loss = validation.loss
             if validation.accuracy is not None:
                 answer.report.accuracy = validation.accuracy
         return answer.SerializeToString()
 
-    def _tensor(self, message: pb.Tensor, batch: int) -> Tensor:
-        return unpack(message, Spec(self._user.dtype, (batch, *self._outputs)))
-
     def _on_acknowledgement(self, message: pb.Acknowledgement) -> None:
         gradient = None
         if message.HasField("feature_gradient"):
-            spec = Spec(self._user.dtype, (self._user.batch, *self._user.feature_shape))
-            gradient = unpack(message.feature_gradient, spec)
+            gradient = unpack(message.feature_gradient, self._feature_gradient)
         self._user.apply(gradient)

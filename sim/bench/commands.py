@@ -5,30 +5,68 @@ from typing import Annotated, Any
 import typer
 
 from sim.bench import slot as slots_
-from sim.console import say, say_json
+from sim.bench import sweep as sweeps
+from sim.bench.process import WorkerFailed
+from sim.console import fail, say, say_json, say_table
 
 app = typer.Typer(no_args_is_help=True, help="Benchmarks, each beside its own floor in the same run.")
 
 Json = Annotated[bool, typer.Option("--json", help="one JSON object on stdout, nothing else there")]
 
+_QUICK_ROUNDS = 8
+
 
 @app.command()
 def slot(
-    users: Annotated[int, typer.Option(min=1, help="users, each on a stream of its own")] = 2,
+    users: Annotated[int, typer.Option(min=1, max=64, help="users, each on a stream of its own")] = 2,
     batch: Annotated[int, typer.Option(min=1, max=1000, help="images per user and slot")] = 25,
     encoder: Annotated[slots_.Encoder, typer.Option(help="the shared model")] = "lenet",
-    slots: Annotated[int, typer.Option(min=1, help="measured slots of each kind, in blocks of 50")] = 500,
+    slots: Annotated[int, typer.Option(min=1, help="slots to measure of each kind")] = 500,
     hosts: Annotated[int | None, typer.Option(min=1, help="processes for the users; default: one each")] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure one slot over gRPC beside the same maths in one process and a bare echo.
+    """Measure a slot over gRPC beside the same maths in one process and a bare echo, turn by turn.
 
     Example: equiran bench slot --users 8 --batch 25 --encoder lenet
     """
     load = slots_.Load(users, batch, encoder, slots, min(hosts or users, users))
-    found = slots_.report(load, slots_.measure(load))
-    say_json(found) if as_json else say(_slot_text(found))
+    try:
+        found = slots_.report(load, slots_.measure(load))
+    except WorkerFailed as error:
+        fail(str(error))
+        raise typer.Exit(1) from error
+    say_json(found) if as_json else _tell_slot(found)
 
 
-def _slot_text(found: dict[str, Any]) -> str:
-    return str(found)
+def _tell_slot(found: dict[str, Any]) -> None:
+    keys = ("users", "wire_ms", "monolithic_ms", "echo_ms", "ratio")
+    say_table([{key: found[key] for key in keys}], f"a slot: {found['encoder']}, batch {found['batch']}")
+    say_table([found["breakdown"]], "of which, over gRPC")
+    low, high = found["ratio_quartiles"]
+    say(f"ratio = (wire - monolithic) / echo; half of the {found['blocks']} blocks between {low:.2f} and {high:.2f}")
+    say(f"machine: {_machine(found)}")
+
+
+@app.command()
+def sweep(
+    quick: Annotated[bool, typer.Option("--quick", help=f"{_QUICK_ROUNDS} rounds instead of {sweeps.ROUNDS}")] = False,
+    as_json: Json = False,
+) -> None:
+    """Measure the whole of Fig. 2: every m, alpha and environment, one seed, in memory.
+
+    Example: equiran bench sweep --quick
+    """
+    rounds = _QUICK_ROUNDS if quick else sweeps.ROUNDS
+    found = sweeps.report(list(sweeps.measure(rounds)), rounds)
+    say_json(found) if as_json else _tell_sweep(found)
+
+
+def _tell_sweep(found: dict[str, Any]) -> None:
+    say_table(found["runs"], f"Fig. 2, {found['rounds']} rounds; seconds")
+    scaled = f", scaled from {found['rounds']} rounds" if found["scaled"] else ""
+    say(f"{found['seconds']:.0f} s in all, {found['seconds_without_pre_passes']:.0f} s without pre-passes{scaled}")
+    say(f"machine: {_machine(found)}")
+
+
+def _machine(found: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in found["machine"].items())

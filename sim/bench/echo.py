@@ -61,7 +61,7 @@ async def _client(address: str, up: list[int]) -> None:
     async with grpc.aio.insecure_channel(address, options=_LIMIT) as channel:
         call: Any = channel.stream_stream(f"/{_SERVICE}/{_METHOD}")()  # type: ignore[call-arg]  # stubs know no raw bytes
         for data in cycle([bytes(size) for size in up]):
-            if await call.read() is grpc.aio.EOF:
+            if not isinstance(await call.read(), bytes):
                 break
             await call.write(data)
 

@@ -52,7 +52,7 @@ class Monolith:
         heads = zip(self._heads, features, jobs, strict=True)
         loss = torch.stack([cross_entropy(head(z), job.y) for head, z, job in heads])
         self._step.zero_grad()
-        (torch.from_numpy(weight).to(loss.dtype) @ loss).backward()
+        torch.autograd.backward(torch.from_numpy(weight).to(loss.dtype) @ loss)
         for head, share in zip(self._heads, weight, strict=True):
             for parameter in head.parameters():
                 assert parameter.grad is not None
@@ -64,7 +64,8 @@ class Monolith:
         """Eq. (9) for |w|, slot i counted from 1."""
         alpha, low, high = self._fairness.alpha, self._fairness.u_min, self._fairness.u_max
         moved = weight + (weight ** (-1 / alpha) - u) / (low ** (1 + alpha) / alpha * i)
-        return np.clip(moved, high**-alpha, low**-alpha)
+        clipped: NDArray[np.float64] = moved.clip(high**-alpha, low**-alpha)
+        return clipped
 
     def _groups(self, design: Blueprint, step: float) -> list[dict[str, Any]]:
         groups: list[dict[str, Any]] = [{"params": [*self._encoder.parameters()], "lr": step}]

@@ -47,6 +47,11 @@ class Worker:
         self.tell(content)
         return self.hear()
 
+    @property
+    def running(self) -> bool:
+        """It has not ended yet."""
+        return self._process.poll() is None
+
     def end(self, kill: bool) -> None:
         """Wait until it has ended by itself; kill it if it may not or does not."""
         try:

@@ -39,24 +39,16 @@ class _Clocked(OneThread):
         return await super().__call__(call)
 
 
-class _ClockedSession:
-    """A session; `seconds` gets what each answer took, features and feedback in turn."""
+class _ClockedSession(Session):
+    """The session it is given; `seconds` gets what each answer took: features and feedback in turn, then leave."""
 
     def __init__(self, session: Session):
-        self._session = session
-        self.name = session.name
+        vars(self).update(vars(session))
         self.seconds: list[float] = []
-
-    @property
-    def done(self) -> bool:
-        return self._session.done
-
-    def join(self) -> bytes:
-        return self._session.join()
 
     def react(self, data: bytes) -> bytes | None:
         started = perf_counter()
-        said = self._session.react(data)
+        said = super().react(data)
         if said is not None:
             self.seconds.append(perf_counter() - started)
         return said
@@ -100,7 +92,7 @@ async def _host(recipe: str, users: list[int], address: str) -> None:
     design, _ = from_recipe(recipe)
     torch.set_num_threads(design.scenario.threads.user)
     sessions = [_ClockedSession(build_session(design, k)) for k in users]
-    await host(sessions, address, design.plan.largest_message)
+    await host([*sessions], address, design.plan.largest_message)
     answer([session.seconds for session in sessions])
 
 

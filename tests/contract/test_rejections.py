@@ -127,6 +127,20 @@ def test_bad_validation_features_leave_a_hole_too(tmp_path: Path, monkeypatch: p
     assert [*np.isnan(runs.rounds(memory.folder)["val_loss"])] == [True, False, False, False]
 
 
+@pytest.mark.parametrize("slot", [SLOT, 4], ids=["slot", "validation"])
+def test_finite_features_that_overflow_the_model_are_refused_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slot: int
+) -> None:
+    tampering.let(monkeypatch, 1, tampering.at("features", ROUND, slot), tampering.huge)
+    memory, grpc = (runs.run(tmp_path, runs.digits(many=3), transport) for transport in ("memory", "grpc"))
+    assert memory.digest == grpc.digest
+    for result in (memory, grpc):
+        (event,) = runs.events(result.folder, "rejected")
+        assert (event["user"], event["round"], event["slot"], event["field"]) == ("u1", ROUND, slot, "features")
+        assert "they are finite, but the model's outputs on them are not" in event["reason"]
+        assert (runs.slots(result.folder)["status"] == "rejected").sum() == (slot == SLOT)
+
+
 def test_everybody_rejected_in_a_slot_moves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = data(7, 1, 2)
     tree = runs.arrays(tmp_path, x, y, edge=edge(BASE), record={"parameters": True})
@@ -157,9 +171,7 @@ def overflowing(folder: Path) -> runs.Tree:
     return runs.arrays(folder, x, y, edge=edge(BASE))
 
 
-def test_an_infinite_loss_is_refused_on_every_transport(
-    tmp_path: Path, run_on_ray: Callable[..., Result]
-) -> None:
+def test_an_infinite_loss_is_refused_on_every_transport(tmp_path: Path, run_on_ray: Callable[..., Result]) -> None:
     others = [{"name": "grpc", "transport": "grpc"}, {"name": "memory", "transport": "memory"}]
     result = run_on_ray(tmp_path, {**overflowing(tmp_path), "transport": "ray", "compare": others})
     assert {r.digest for r in result.compared} == {result.digest}

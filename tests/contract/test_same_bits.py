@@ -60,7 +60,9 @@ def test_mnist(tmp_path: Path, run_on_ray) -> None:
 @pytest.mark.parametrize("transport", ["memory", "grpc"])
 def test_a_second_run_gives_the_same_digest_and_another_seed_another(tmp_path: Path, transport: str) -> None:
     tree = runs.digits(many=2, slots=2)
-    digests = [runs.run(tmp_path / str(n), {**tree, "seed": seed}, transport).digest for n, seed in enumerate((1, 1, 2))]
+    digests = [
+        runs.run(tmp_path / str(n), {**tree, "seed": seed}, transport).digest for n, seed in enumerate((1, 1, 2))
+    ]
     assert digests[0] == digests[1] != digests[2]
 
 
@@ -77,9 +79,7 @@ def test_late_answers_over_a_socket_change_nothing(tmp_path: Path, tree: runs.Tr
     expected = runs.run(tmp_path / "calm", tree, "grpc").digest
     for seed in range(2):
         with monkeypatch.context() as patch:
-            patch.setattr(
-                sim.local, "open_channel", lambda a, n, s=seed: shuffling.LateChannel(a, n, s)
-            )
+            patch.setattr(sim.local, "open_channel", lambda a, n, s=seed: shuffling.LateChannel(a, n, s))
             assert runs.run(tmp_path / f"late{seed}", tree, "grpc").digest == expected
 
 

@@ -1,0 +1,38 @@
+"""t_user is what a user took to answer the outputs: not its next features, and nothing where it was not asked."""
+
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import runs
+import tampering
+
+from user_client.user import User
+
+PAUSE = 0.05
+
+
+@pytest.mark.parametrize("transport", ["memory", "grpc"])
+def test_slow_features_are_not_slow_feedback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, transport: str) -> None:
+    prompt = User.features
+
+    def slow(user: User, round_: int, slot: int):
+        time.sleep(PAUSE)
+        return prompt(user, round_, slot)
+
+    monkeypatch.setattr(User, "features", slow)
+    rows = runs.slots(runs.run(tmp_path, runs.kernel(many=1, rounds=1, slots=5), transport).folder)
+    assert np.median(rows["t_user"]) < PAUSE / 2
+    assert (rows["t_user"] > 0).all()
+
+
+@pytest.mark.parametrize("transport", ["memory", "grpc"])
+def test_a_user_rejected_before_the_outputs_has_no_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, transport: str
+) -> None:
+    tampering.let(monkeypatch, 1, tampering.at("features", 0, 1), tampering.value(math.nan))
+    rows = runs.slots(runs.run(tmp_path, runs.kernel(), transport).folder)
+    np.testing.assert_array_equal(np.isnan(rows["t_user"]), rows["status"] == "rejected")
+    assert (rows["status"] == "rejected").sum() == 1

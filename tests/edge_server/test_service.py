@@ -1,0 +1,237 @@
+"""The edge on a real socket: who is let in, who is turned away with which status, health, reflection, limits."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import grpc
+import pytest
+import torch
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from edge_server.cell import Cell, RunFailed
+from edge_server.plan import RunPlan, UserPlan
+from edge_server.service import EdgeServer, PortTaken, serve
+from protos import LIVE, PROTOCOL
+from protos import edge_pb2 as pb
+
+USER = {"l_max": 4.0, "dtype": torch.float64, "feature_shape": (3,), "output_shape": (1,), "batch": 2}
+JOIN = {"protocol": PROTOCOL, "run": "r", "user": "a", "dtype": pb.FLOAT64, "feature_shape": [3], "batch": 2}
+Body = Callable[[str, Cell], Coroutine[Any, Any, None]]
+
+
+def plan(*names: str) -> RunPlan:
+    users = [UserPlan(name=name, validation_batch=0, trainable_front=False, **USER) for name in names]
+    return RunPlan("r", rounds=1, slots=1, users=tuple(users), patience=5.0)
+
+
+def served(body: Body, *names: str) -> list[dict]:
+    """Runs `body` against a listening edge; the events."""
+    events: list[dict] = []
+
+    async def go() -> None:
+        cell = Cell(plan(*(names or ("a", "b"))), events.append, lambda: False)
+        server = await serve(cell, "127.0.0.1")
+        try:
+            async with asyncio.timeout(20):
+                await body(server.address, cell)
+        finally:
+            await server.stop()
+
+    asyncio.run(go())
+    return events
+
+
+def join(**changes: Any) -> bytes:
+    return pb.UserMessage(join=pb.Join(**{**JOIN, **changes})).SerializeToString()
+
+
+async def answer(address: str, *messages: bytes, options: Any = (), **call: Any) -> pb.EdgeMessage:
+    """The last answer to `messages` on a stream of their own. Raises AioRpcError with the status that ended it."""
+    async with grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1), *options]) as channel:
+        stream: Any = channel.stream_stream(LIVE)(**call)
+        data = b""
+        for message in messages:
+            await stream.write(message)
+            data = await stream.read()
+            if not isinstance(data, bytes):
+                await stream.read()
+        return pb.EdgeMessage.FromString(data)
+
+
+def status(*messages: bytes, options: Any = (), **call: Any) -> tuple[str, str]:
+    ended: list[tuple[str, str]] = []
+
+    async def body(address: str, _cell: Cell) -> None:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await answer(address, *messages, options=options, **call)
+        ended.append((caught.value.code().name, caught.value.details() or ""))
+        assert (await answer(address, join(user="b"))).HasField("welcome"), "a healthy user is served right after"
+
+    served(body)
+    return ended[0]
+
+
+def test_a_user_is_welcomed_with_the_sizes_of_the_run() -> None:
+    async def body(address: str, _cell: Cell) -> None:
+        welcome = (await answer(address, join())).welcome
+        assert (welcome.protocol, welcome.rounds, welcome.slots, [*welcome.output_shape]) == (PROTOCOL, 1, 1, [1])
+        assert welcome.next == pb.Next(ask=pb.Next.FEATURES, key=pb.Key(round=0, slot=0))
+
+    assert served(body)[0]["event"] == "join"
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "said"),
+    [
+        ({"protocol": 2}, "FAILED_PRECONDITION", "protocol 2, but this edge speaks 1"),
+        ({"run": "other"}, "NOT_FOUND", "run 'other' is not served here"),
+        ({"user": "mallory"}, "NOT_FOUND", "no user 'mallory' in this scenario"),
+        ({"batch": 3}, "INVALID_ARGUMENT", "user 'a' has batch 3, but the scenario says 2"),
+        (
+            {"feature_shape": [2, 3]},
+            "INVALID_ARGUMENT",
+            "user 'a' has feature_shape (2, 3), but the scenario says (3,)",
+        ),
+        ({"dtype": pb.FLOAT32}, "INVALID_ARGUMENT", "user 'a' has dtype 1, but the scenario says 2"),
+        ({"validation_batch": 9}, "INVALID_ARGUMENT", "user 'a' has validation_batch 9, but the scenario says 0"),
+        (
+            {"wants_feature_gradient": True},
+            "INVALID_ARGUMENT",
+            "wants_feature_gradient True, but the scenario says False",
+        ),
+    ],
+)
+def test_who_may_not_join_is_told_why(changes: dict, code: str, said: str) -> None:
+    got, reason = status(join(**changes))
+    assert got == code
+    assert said in reason
+
+
+def test_a_second_user_of_the_same_name_is_refused_and_the_first_lives_on() -> None:
+    async def body(address: str, cell: Cell) -> None:
+        async with grpc.aio.insecure_channel(address) as channel:
+            first: Any = channel.stream_stream(LIVE)()
+            await first.write(join())
+            assert isinstance(await first.read(), bytes)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await answer(address, join())
+            assert caught.value.code() is grpc.StatusCode.ALREADY_EXISTS
+            assert cell._failure is None
+
+    served(body)
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        (b"\xff\xff\xff", "INVALID_ARGUMENT"),
+        (pb.UserMessage().SerializeToString(), "FAILED_PRECONDITION"),
+        (pb.UserMessage(leave=pb.Leave()).SerializeToString(), "FAILED_PRECONDITION"),
+    ],
+    ids=["no protobuf", "empty", "no join"],
+)
+def test_a_stream_that_does_not_start_with_join_ends(message: bytes, code: str) -> None:
+    assert status(message)[0] == code
+
+
+@pytest.mark.parametrize(
+    "second",
+    [b"\xff\xff", join(), pb.UserMessage(feedback=pb.Feedback()).SerializeToString()],
+    ids=["noise", "join", "early"],
+)
+def test_nonsense_after_join_ends_the_stream_and_the_run(second: bytes) -> None:
+    async def body(address: str, cell: Cell) -> None:
+        with pytest.raises(grpc.aio.AioRpcError):
+            await answer(address, join(), second)
+        with pytest.raises(RunFailed, match="user 'a' was lost in round 0, slot 0: "):
+            await cell.features(0, 0)
+
+    events = served(body)
+    assert [event["event"] for event in events] == ["join", "lost"]
+
+
+def test_a_message_over_the_cap_is_refused_and_one_at_the_cap_is_not() -> None:
+    cap = plan("a").largest_message
+    assert status(join() + b"\0" * (cap + 1))[0] == "RESOURCE_EXHAUSTED"
+    unknown = cap - len(join())
+    header = 4  # an unknown field, 1000, of bytes: two bytes of tag, two of length
+    padded = join() + b"\xc2\x3e" + bytes([(unknown - header) & 0x7F | 0x80, (unknown - header) >> 7])
+    padded += b"\0" * (cap - len(padded))
+    assert len(padded) == cap
+
+    async def body(address: str, _cell: Cell) -> None:
+        assert (await answer(address, padded)).HasField("welcome")
+
+    served(body)
+
+
+def test_a_compressed_message_is_refused() -> None:
+    assert status(join(), compression=grpc.Compression.Gzip)[0] == "UNIMPLEMENTED"
+
+
+def test_health_and_reflection_answer() -> None:
+    async def body(address: str, _cell: Cell) -> None:
+        async with grpc.aio.insecure_channel(address) as channel:
+            health = health_pb2_grpc.HealthStub(channel)
+            for name in ("", "equiran.v1.Edge"):
+                reply = await health.Check(health_pb2.HealthCheckRequest(service=name))
+                assert reply.status == health_pb2.HealthCheckResponse.SERVING
+            stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+            request = reflection_pb2.ServerReflectionRequest(list_services="")
+            async for reply in stub.ServerReflectionInfo(iter([request])):
+                names = {service.name for service in reply.list_services_response.service}
+                assert {"equiran.v1.Edge", "grpc.health.v1.Health"} <= names
+                break
+
+    served(body)
+
+
+def test_a_method_that_is_not_there_is_unimplemented() -> None:
+    async def body(address: str, _cell: Cell) -> None:
+        async with grpc.aio.insecure_channel(address) as channel:
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await channel.unary_unary("/equiran.v1.Edge/Steal")(b"")  # type: ignore[call-arg]
+            assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+    served(body)
+
+
+def test_a_taken_port_is_one_line() -> None:
+    async def body(address: str, cell: Cell) -> None:
+        host, _, port = address.rpartition(":")
+        with pytest.raises(PortTaken, match=rf"^cannot listen on {address}: the port is taken or the address is not"):
+            await serve(cell, host, int(port))
+        with pytest.raises(PortTaken, match=r"cannot listen on 203\.0\.113\.7:0"):
+            await serve(cell, "203.0.113.7")
+
+    served(body)
+
+
+def test_the_port_is_free_again_after_stop() -> None:
+    async def go() -> None:
+        cell = Cell(plan("a"), lambda _event: None, lambda: False)
+        first = await serve(cell, "127.0.0.1")
+        host, _, port = first.address.rpartition(":")
+        await first.stop()
+        second: EdgeServer = await serve(cell, host, int(port))
+        await second.stop()
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("count", [129, 300])
+def test_every_user_of_the_scenario_has_a_stream_at_once_on_one_channel(count: int) -> None:
+    names = [f"u{k}" for k in range(count)]
+
+    async def body(address: str, _cell: Cell) -> None:
+        async with grpc.aio.insecure_channel(address) as channel:
+            streams: list[Any] = [channel.stream_stream(LIVE)() for _ in names]
+            for name, stream in zip(names, streams, strict=True):
+                await stream.write(join(user=name))
+            replies = await asyncio.gather(*(stream.read() for stream in streams))
+            assert all(pb.EdgeMessage.FromString(reply).HasField("welcome") for reply in replies)
+
+    events = served(body, *names)
+    assert sorted(event["user"] for event in events if event["event"] == "join") == sorted(names)

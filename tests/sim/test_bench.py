@@ -1,0 +1,93 @@
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from sim.bench.commands import app
+from sim.bench.process import Worker, WorkerFailed, ended
+from sim.bench.slot import BLOCK, Load, design_of, exchanges, measure, report
+from sim.bench.sweep import ENVIRONMENTS, ROUNDS, SLOTS, Timed, scenario_of
+from sim.bench.sweep import report as sweep_report
+from sim.scenario import load
+
+SCENARIOS = Path(__file__).parents[2] / "scenarios" / "owo_fmtl"
+LOAD = Load(users=2, batch=3, encoder="lenet", slots=6, hosts=1)
+
+
+@pytest.fixture(scope="module")
+def blocks():
+    return measure(LOAD)
+
+
+def test_every_slot_is_measured_in_all_three_ways(blocks):
+    for times in (blocks.wire, blocks.monolithic, blocks.echo, blocks.forward, blocks.backward, blocks.user):
+        assert times.shape == (1, LOAD.slots)
+        assert (times > 0).all()
+
+
+def test_the_monolith_computes_what_the_edge_and_its_users_compute(blocks):
+    assert blocks.loss_difference < 1e-5
+
+
+def test_the_parts_of_a_slot_fit_into_it(blocks):
+    assert (blocks.forward + blocks.backward < blocks.wire).all()
+
+
+def test_the_echo_carries_the_bytes_that_the_records_count(blocks):
+    first, second = exchanges(design_of(LOAD))
+    down, up = (a + b for a, b in zip(first, second, strict=True))
+    assert (blocks.bytes_up[:, 1:-1] == up).all()
+    assert (blocks.bytes_down[:, 1:-1] == down).all()
+
+
+def test_the_ratio_is_made_of_the_times_beside_it(blocks):
+    found = json.loads(json.dumps(report(LOAD, blocks), allow_nan=False))
+    assert found["ratio"] == pytest.approx((found["wire_ms"] - found["monolithic_ms"]) / found["echo_ms"])
+    assert found["wire_ms"] == pytest.approx(1e3 * np.median(blocks.wire))
+    assert found["slots"] == LOAD.slots
+    assert set(found["breakdown"]) == {"user_ms", "wire_ms", "edge_forward_ms", "edge_backward_ms"}
+    assert {"cores", "torch", "grpc"} <= set(found["machine"])
+
+
+def test_a_load_becomes_whole_blocks_and_a_warm_up():
+    plan = design_of(Load(users=3, batch=4, encoder="mlp", slots=2 * BLOCK + 1, hosts=3)).plan
+    assert (plan.rounds, plan.slots, len(plan.users)) == (4, BLOCK, 3)
+    assert plan.users[0].features.shape == (4, 3, 28, 28)
+
+
+def test_slot_command_prints_one_json_object():
+    result = CliRunner().invoke(app, ["slot", "--users", "1", "--batch", "2", "--slots", "2", "--json"])
+    assert result.exit_code == 0, result.output
+    assert {"wire_ms", "monolithic_ms", "echo_ms", "ratio", "breakdown"} <= set(json.loads(result.stdout))
+
+
+def test_slot_command_refuses_nobody():
+    assert CliRunner().invoke(app, ["slot", "--users", "0"]).exit_code == 2
+
+
+def test_a_worker_that_dies_is_an_error_and_nobody_is_left_behind():
+    worker = Worker("sim.bench.echo", {"address": "127.0.0.1:1", "exchanges": [[1, 1]]})
+    with ended([worker]), pytest.raises(WorkerFailed, match=r"sim\.bench\.echo"):
+        worker.hear()
+    assert not worker.running
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_the_sweep_runs_what_the_scenarios_ship(environment):
+    sets = ["slots=8", "edge.aggregator.alpha=2"]
+    shipped = load(SCENARIOS / f"fig2_{environment}.yaml", sets)
+    assert scenario_of(environment, 2.0, 8, ROUNDS) == shipped.scenario
+
+
+def test_the_sweep_adds_up_and_says_when_it_is_scaled():
+    timed = [Timed("stochastic", 1.0, m, pre_pass=2.0, run=1.0, digest="") for m in SLOTS]
+    quick, whole = sweep_report(timed, ROUNDS // 4), sweep_report(timed, ROUNDS)
+    assert whole["seconds"] == 18.0
+    assert whole["seconds_without_pre_passes"] == 6.0
+    assert quick["seconds"] == 4 * 18.0
+    assert quick["measured_seconds"] == 18.0
+    assert (quick["scaled"], whole["scaled"]) == (True, False)
+    assert math.isclose(whole["slot_us"], 6e6 / (ROUNDS * sum(SLOTS)))

@@ -1,0 +1,124 @@
+"""A user on a real socket, against an edge that a test plays: goodbye, broken streams, no edge at all."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import pytest
+
+from protos import LIVE
+from user_client.link import LinkBroken, live, open_channel
+
+
+class Echoing:
+    """A session that answers `ping` with `pong`, says nothing to `hush`, and is done at `bye`."""
+
+    name = "a"
+    done = False
+
+    def __init__(self) -> None:
+        self.heard: list[bytes] = []
+
+    def join(self) -> bytes:
+        return b"join"
+
+    def react(self, data: bytes) -> bytes | None:
+        self.heard.append(data)
+        self.done = data == b"bye"
+        if data == b"boom":
+            raise ValueError("the user's own code")
+        return b"pong" if data == b"ping" else None
+
+
+def conversation(play: Callable[[Any, grpc.aio.ServicerContext], Any], session: Echoing, limit: int = 1 << 20) -> None:
+    async def go() -> None:
+        service, _, method = LIVE[1:].partition("/")
+        handler = grpc.stream_stream_rpc_method_handler(play)
+        server = grpc.aio.server()
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {method: handler}),))
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        channel = open_channel(f"127.0.0.1:{port}", limit)
+        try:
+            async with asyncio.timeout(10):
+                await live(session, channel)  # type: ignore[arg-type]
+        finally:
+            await channel.close()
+            await server.stop(None)
+
+    asyncio.run(go())
+
+
+def test_it_joins_answers_and_leaves_at_goodbye() -> None:
+    read: list[bytes] = []
+
+    async def play(_: Any, context: grpc.aio.ServicerContext) -> None:
+        read.append(await context.read())
+        for message in (b"hush", b"ping", b"bye"):
+            await context.write(message)
+        read.append(await context.read())
+        read.append(await context.read())
+
+    session = Echoing()
+    conversation(play, session)
+    assert session.heard == [b"hush", b"ping", b"bye"]
+    assert read == [b"join", b"pong", grpc.aio.EOF]
+
+
+def test_a_refusal_is_named_with_its_status_and_reason() -> None:
+    async def play(_: Any, context: grpc.aio.ServicerContext) -> None:
+        await context.read()
+        await context.abort(grpc.StatusCode.NOT_FOUND, "no user 'a' in this scenario")
+
+    with pytest.raises(LinkBroken, match=r"^user 'a': the edge ended the stream with NOT_FOUND: no user 'a' in this"):
+        conversation(play, Echoing())
+
+
+def test_an_edge_that_hangs_up_before_goodbye_is_a_broken_link() -> None:
+    async def play(_: Any, context: grpc.aio.ServicerContext) -> None:
+        await context.read()
+        await context.write(b"hush")
+
+    with pytest.raises(LinkBroken, match=r"^user 'a': the edge ended the stream with OK: no reason given$"):
+        conversation(play, Echoing())
+
+
+def test_what_the_user_raises_goes_up_and_the_edge_sees_the_stream_end() -> None:
+    ended = asyncio.Event()
+
+    async def play(_: Any, context: grpc.aio.ServicerContext) -> None:
+        await context.read()
+        await context.write(b"boom")
+        try:
+            await context.read()
+        finally:
+            ended.set()
+
+    with pytest.raises(ValueError, match="the user's own code"):
+        conversation(play, Echoing())
+    assert ended.is_set()
+
+
+def test_a_message_over_the_limit_is_a_broken_link() -> None:
+    async def play(_: Any, context: grpc.aio.ServicerContext) -> None:
+        await context.read()
+        await context.write(b"x" * 2000)
+        await context.read()
+
+    with pytest.raises(LinkBroken, match="RESOURCE_EXHAUSTED"):
+        conversation(play, Echoing(), limit=1000)
+
+
+def test_no_edge_there_is_a_broken_link() -> None:
+    async def go() -> None:
+        with socket.socket() as unheard:
+            unheard.bind(("127.0.0.1", 0))
+            channel = open_channel(f"127.0.0.1:{unheard.getsockname()[1]}", 1 << 20)
+            with pytest.raises(LinkBroken, match=r"^user 'a': the edge ended the stream with UNAVAILABLE: "):
+                async with asyncio.timeout(20):
+                    await live(Echoing(), channel)  # type: ignore[arg-type]
+            await channel.close()
+
+    asyncio.run(go())
