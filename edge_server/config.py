@@ -106,9 +106,14 @@ Domain = Literal["none"] | Box | Ball
 
 
 class Primal(Config):
-    """The step (5): its size, its domain Theta, and an optional cap on the weighted gradient's norm."""
+    """The step (5): its size, its domain Theta, and an optional cap on the weighted gradient's norm.
 
-    step: Positive | Literal["theory"] = 0.1
+    gradient, limit: for `theory` and `guess`, where G comes from, and whether eta may exceed 1/L (maths.md A2.10).
+    """
+
+    step: Positive | Literal["theory", "guess"] = 0.1
+    gradient: Literal["measured", "worst_case"] = "measured"
+    limit: Literal["none", "inverse_smoothness"] = "none"
     domain: Domain = "none"
     cap: Positive | None = None
 

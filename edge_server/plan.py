@@ -17,6 +17,7 @@ class UserPlan:
     """One user as agreed in the scenario; its Join must say the same.
 
     feature_shape, output_shape: one sample, without the batch. l_max: the loss that means utility 0.
+    away: the rounds in which it takes no part.
     """
 
     name: str
@@ -27,6 +28,7 @@ class UserPlan:
     batch: int
     validation_batch: int
     trainable_front: bool
+    away: tuple[int, ...] = ()
 
     @cached_property
     def features(self) -> Spec:
@@ -60,6 +62,14 @@ class RunPlan:
     slots: int
     users: tuple[UserPlan, ...]
     patience: float
+
+    def present(self, round_: int) -> list[bool]:
+        """[K]: who takes part in this round."""
+        return [round_ not in away for away in self._away]
+
+    @cached_property
+    def _away(self) -> list[frozenset[int]]:
+        return [frozenset(user.away) for user in self.users]
 
     @property
     def largest_message(self) -> int:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Literal
 
@@ -20,6 +20,7 @@ from edge_server.primal_dual import cap_gradient, primal_step
 from edge_server.record import APPLIED, REJECTED, Event, Floats, RoundRecord, Trace
 from edge_server.scoring import Scorer
 from edge_server.shared_model import SharedModel
+from edge_server.step_size import Guess
 
 Oracle = Callable[[int], Hindsight]
 """Gives round t's best model in hindsight; exists only where a simulation knows all users' data."""
@@ -27,11 +28,24 @@ Oracle = Callable[[int], Hindsight]
 
 @dataclass(frozen=True)
 class InnerStep:
-    """Eq. (5)'s step eta, its domain Theta, and the largest norm of a weighted gradient (None: no cap)."""
+    """Eq. (5)'s step eta, its domain Theta, and the largest norm of a weighted gradient (None: no cap).
+
+    guess: where eta is that of a guessed D*. limit: what eta may not exceed (None: no limit).
+    """
 
     eta: float
     domain: Domain
     cap: float | None
+    guess: Guess | None = None
+    limit: float | None = None
+
+    def after(self, x: Tensor, theta_star: Tensor) -> "InnerStep":
+        """The step of the next round, after one from x [d] to theta_star [d]; only a guess can change."""
+        if self.guess is None:
+            return self
+        guess = self.guess.after(x, theta_star)
+        eta = guess.eta if self.limit is None else min(guess.eta, self.limit)
+        return replace(self, eta=eta, guess=guess)
 
 
 @dataclass
@@ -139,10 +153,12 @@ class Rounds:
         return self.model.evaluate([features])[0]
 
     def _outer_step(self, served: ServedMean, hindsight: Hindsight | None) -> None:
+        x, theta_star = self.outer.x, self._theta_star(served, hindsight)
         try:
-            self.outer = self.outer.next(self._theta_star(served, hindsight))
+            self.outer = self.outer.next(theta_star)
         except FloatingPointError as error:
             raise RunFailed(str(error)) from error
+        self.inner = self.inner.after(x, theta_star)
 
     def _theta_star(self, served: ServedMean, hindsight: Hindsight | None) -> Tensor:
         if self.target == "average":

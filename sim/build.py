@@ -17,18 +17,17 @@ from edge_server.encoders import EncoderError, build_encoder, output_shape
 from edge_server.plan import RunPlan, UserPlan
 from edge_server.record import Event, RoundRecord
 from edge_server.rounds import InnerStep, Rounds
-from edge_server.scoring import Scorer, Theory
+from edge_server.scoring import Scorer
 from edge_server.shared_model import SharedModel
-from sim.hindsight import Hindsights
+from sim.hindsight import Hindsights, Told
+from sim.presence import away
 from sim.scenario import Loaded, Scenario
 from sim.seeds import stream_seed
+from sim.step import Step
 from user_client.models import build_head
 from user_client.session import Session
-from user_client.tasks.base import Place, Task
-from user_client.user import User, build_stream, feature_shape
-
-Step = tuple[float, Theory | None]
-"""The inner step eta that a run uses, and Theorem 1's constants where eta comes from it."""
+from user_client.tasks.base import Place, Task, held_out
+from user_client.user import User, build_stream, feature_shape, reported_factor
 
 
 class PartError(Exception):
@@ -78,7 +77,10 @@ def blueprint(scenario: Scenario, run: str) -> Blueprint:
             build_head(scenario.users[k].head, outputs, stream.outputs, stream.dtype, seed=0)
     with _part("edge", "aggregator"):
         build_aggregator(scenario.edge.aggregator).start(len(streams))
-    users = tuple(_user_plan(scenario, k, stream, shapes[k], outputs) for k, stream in enumerate(streams))
+    users = tuple(
+        _user_plan(scenario, k, stream, shapes[k], outputs, rounds)
+        for k, (stream, rounds) in enumerate(zip(streams, away(scenario), strict=True))
+    )
     return Blueprint(scenario, RunPlan(run, scenario.rounds, scenario.slots, users, scenario.patience))
 
 
@@ -112,20 +114,19 @@ def build_rounds(
     encoder = build_encoder(edge.encoder, first.feature_shape, first.dtype, stream_seed(scenario.seed, "encoder"))
     model = SharedModel(encoder, feature_gradients=any(user.trainable_front for user in plan.users))
     aggregator = build_aggregator(edge.aggregator)
-    eta, theory = step
     l_max = np.array([user.l_max for user in plan.users])
     return Rounds(
         cell=cell,
         model=model,
         aggregator=aggregator,
         outer=build_outer(edge.meta, model.theta),
-        inner=InnerStep(eta, build_domain(edge.primal.domain), edge.primal.cap),
+        inner=InnerStep(step.eta, build_domain(edge.primal.domain), edge.primal.cap, step.guess, step.limit),
         target=edge.meta.target,
-        scorer=Scorer(aggregator.fairness, l_max, theory),
+        scorer=Scorer(aggregator.fairness, l_max, step.bounding),
         compute=compute,
         on_round=on_round,
         on_event=on_event,
-        oracle=hindsights(scenario, l_max) if wants_oracle(scenario) else None,
+        oracle=hindsights(design) if wants_oracle(scenario) else None,
         trace=scenario.record.parameters,
     )
 
@@ -135,11 +136,21 @@ def wants_oracle(scenario: Scenario) -> bool:
     return scenario.edge.meta.target == "oracle" or scenario.edge.primal.step == "theory"
 
 
-def hindsights(scenario: Scenario, l_max: np.ndarray[tuple[int], np.dtype[np.float64]]) -> Hindsights:
+def hindsights(design: Blueprint) -> Hindsights:
     """The oracle of a simulated run: it sees every user's stream."""
+    scenario, plan = design.scenario, design.plan
     fairness = build_aggregator(scenario.edge.aggregator).fairness
-    streams = [partial(build_stream, user, place(scenario, k)) for k, user in enumerate(scenario.users)]
-    return Hindsights(fairness, l_max, build_domain(scenario.edge.primal.domain), streams, scenario.slots)
+    l_max = np.array([user.l_max for user in plan.users])
+    told = [
+        Told(
+            build=partial(build_stream, user, place(scenario, k)),
+            held_out=held_out(user.task),
+            factor=reported_factor(user),
+            away=frozenset(plan.users[k].away),
+        )
+        for k, user in enumerate(scenario.users)
+    ]
+    return Hindsights(fairness, l_max, build_domain(scenario.edge.primal.domain), told, scenario.slots)
 
 
 @contextmanager
@@ -178,7 +189,14 @@ def _output_shape(scenario: Scenario, shape: tuple[int, ...], dtype: torch.dtype
         return output_shape(encoder, shape, dtype)
 
 
-def _user_plan(scenario: Scenario, k: int, stream: Task, shape: tuple[int, ...], outputs: tuple[int, ...]) -> UserPlan:
+def _user_plan(
+    scenario: Scenario,
+    k: int,
+    stream: Task,
+    shape: tuple[int, ...],
+    outputs: tuple[int, ...],
+    away_in: tuple[int, ...],
+) -> UserPlan:
     user = scenario.users[k]
     return UserPlan(
         name=user.name,
@@ -189,4 +207,5 @@ def _user_plan(scenario: Scenario, k: int, stream: Task, shape: tuple[int, ...],
         batch=stream.batch,
         validation_batch=stream.validation_batch,
         trainable_front=user.front != "none" and user.front.trainable,
+        away=away_in,
     )

@@ -189,10 +189,10 @@ def _row(result: Result) -> dict[str, Any]:
     return {
         "run": result.name,
         "fairness": summary["fairness_mean"],
-        "validation fairness": summary["val_fairness_mean"],
-        "worst utility": summary["worst_utility"],
+        "val. fairness": summary["val_fairness_mean"],
+        "worst u": summary["worst_utility"],
         "Jain": summary["jain"],
         "sum |w|": summary["sum_w_mean"],
         "slots/s": summary["slots_per_second"],
-        "digest": (result.digest or "-")[:12],
+        "digest": (result.digest or "-")[:8],
     }

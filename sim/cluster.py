@@ -19,9 +19,10 @@ import numpy as np
 
 from edge_server.cell import RunFailed
 from sim.actors import EdgeActor, HostActor, News
-from sim.build import Blueprint, Step
+from sim.build import Blueprint
 from sim.local import LOOPBACK, Hooks, Outcome
 from sim.recipe import to_recipe
+from sim.step import Step
 
 _POLL = 0.2
 """Seconds between two looks at whether the caller wants to stop."""
@@ -197,6 +198,7 @@ def _prepare_environment(own: bool) -> None:
     """Before ray is imported: no usage statistics; for a Ray of our own, workers as nice as we are, and a token."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")  # Ray prints on stdout, which belongs to --json
     if own:
         os.environ.setdefault("RAY_worker_niceness", "0")
         if not {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():

@@ -109,9 +109,9 @@ def say_json(content: dict[str, Any]) -> None:
 
 def say_table(rows: list[dict[str, Any]], title: str) -> None:
     """Rows with equal keys, on stdout."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in rows[0]:
-        table.add_column(name, justify="left" if isinstance(rows[0][name], str) else "right")
+        table.add_column(name, justify="left" if isinstance(rows[0][name], str) else "right", overflow="fold")
     for row in rows:
         table.add_row(*(_cell(value) for value in row.values()))
     Console(highlight=False).print(table)

@@ -1,8 +1,11 @@
 """The oracle of a simulated run: rebuilds every user's stream and solves each round after the fact."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from edge_server.domains import Domain
@@ -11,28 +14,50 @@ from edge_server.outer import Hindsight
 from sim.oracle import Oracle
 from user_client.tasks.base import Task
 
+Array = NDArray[np.float64]
 
-class Hindsights:
-    """theta*_t of Eq. (2), round by round. Simulation only: no edge may know its users' labels.
 
-    l_max [K]. domain: Theta. streams: how to build each user's task, in scenario order. slots: m.
+class Told(NamedTuple):
+    """What one user's reported losses are made of.
+
+    build: its stream. held_out: samples at a job's end that give the loss; 0 means the whole batch does.
+    factor: what losses are multiplied by before they are reported. away: rounds in which there are none.
     """
 
-    def __init__(
-        self,
-        fairness: AlphaFair,
-        l_max: NDArray[np.float64],
-        domain: Domain,
-        streams: Sequence[Callable[[], Task]],
-        slots: int,
-    ):
+    build: Callable[[], Task]
+    held_out: int = 0
+    factor: float = 1.0
+    away: frozenset[int] = frozenset()
+
+
+class Hindsights:
+    """theta*_t of Eq. (2), round by round, for the losses that users report. Simulation only: no edge sees labels.
+
+    l_max [K]. domain: Theta. users: in scenario order. slots: m.
+    """
+
+    def __init__(self, fairness: AlphaFair, l_max: Array, domain: Domain, users: Sequence[Told], slots: int):
         self._oracle = Oracle(fairness, l_max, domain)
-        self._tasks = [build() for build in streams]
+        self._users = users
+        self._tasks = [user.build() for user in users]
         self._slots = slots
 
     def __call__(self, t: int) -> Hindsight:
-        """Round t's best fixed model, and every slot's utilities [m, K] at it. Raises NotConverged."""
-        jobs = [[task.job(t, i) for i in range(self._slots)] for task in self._tasks]
-        x = [np.stack([job.x.numpy() for job in user]).astype(np.float64) for user in jobs]
-        y = [np.stack([job.y.numpy() for job in user]).astype(np.float64) for user in jobs]
-        return self._oracle.solve(t, x, y).hindsight
+        """Round t's best fixed model for those present, and every slot's utilities [m, K] at it, NaN for the others.
+
+        Raises NotConverged.
+        """
+        present = [k for k, user in enumerate(self._users) if t not in user.away]
+        x, y = zip(*(self._samples(k, t) for k in present), strict=True)
+        found = replace(self._oracle, l_max=self._oracle.l_max[present]).solve(t, x, y).hindsight
+        utilities = torch.full((self._slots, len(self._users)), torch.nan, dtype=torch.float64)
+        utilities[:, present] = found.utilities
+        return Hindsight(found.theta, utilities)
+
+    def _samples(self, k: int, t: int) -> tuple[Array, Array]:
+        """x [m, B, d] and y [m, B] whose squared losses are what user k reports."""
+        user, jobs = self._users[k], [self._tasks[k].job(t, i) for i in range(self._slots)]
+        scale = np.sqrt(user.factor)
+        x = np.stack([job.x.numpy()[-user.held_out :] for job in jobs]).astype(np.float64)
+        y = np.stack([job.y.numpy()[-user.held_out :] for job in jobs]).astype(np.float64)
+        return x * scale, y * scale

@@ -10,8 +10,9 @@ from edge_server.cell import Cell, RunFailed
 from edge_server.compute import Inline, OneThread, threads
 from edge_server.record import Event, RoundRecord
 from edge_server.service import serve
-from sim.build import Blueprint, Step, build_rounds, build_session
+from sim.build import Blueprint, build_rounds, build_session
 from sim.memory import MemoryLine
+from sim.step import Step
 from user_client.link import live, open_channel
 from user_client.session import Session
 

@@ -7,19 +7,18 @@ from typing import Any
 import torch
 
 from edge_server.plan import RunPlan, UserPlan
-from edge_server.scoring import Theory
-from sim.build import Blueprint, Step
+from sim.build import Blueprint
 from sim.scenario import Scenario
+from sim.step import Step
 
 
 def to_recipe(design: Blueprint, step: Step) -> str:
     """The design of a run and its inner step as JSON."""
-    eta, theory = step
     plan = asdict(design.plan)
     for user in plan["users"]:
         user["dtype"] = str(user["dtype"]).removeprefix("torch.")
     scenario = design.scenario.model_dump(mode="json", by_alias=True)
-    content = {"scenario": scenario, "plan": plan, "eta": eta, "theory": asdict(theory) if theory else None}
+    content = {"scenario": scenario, "plan": plan, "step": step.to_dict()}
     return json.dumps(content)
 
 
@@ -29,10 +28,9 @@ def from_recipe(recipe: str) -> tuple[Blueprint, Step]:
     plan = content["plan"]
     users = tuple(_user_plan(user) for user in plan.pop("users"))
     scenario = Scenario.model_validate(content["scenario"])
-    theory = Theory(**content["theory"]) if content["theory"] else None
-    return Blueprint(scenario, RunPlan(users=users, **plan)), (content["eta"], theory)
+    return Blueprint(scenario, RunPlan(users=users, **plan)), Step.from_dict(content["step"])
 
 
 def _user_plan(user: dict[str, Any]) -> UserPlan:
-    user |= {name: tuple(user[name]) for name in ("feature_shape", "output_shape")}
+    user |= {name: tuple(user[name]) for name in ("feature_shape", "output_shape", "away")}
     return UserPlan(**{**user, "dtype": getattr(torch, user["dtype"])})

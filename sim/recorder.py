@@ -15,6 +15,7 @@ from sim.build import Blueprint
 from sim.local import Outcome
 from sim.records import ROUNDS, SLOTS, DigestRows, Events, Journal, Traces, rounds_batch, slots_batch
 from sim.scenario import effective
+from sim.step import Step, described
 from sim.streams import write_streams
 from sim.summary import Summary
 
@@ -41,7 +42,7 @@ class Recorder:
         self._folder, self._name, self._scenario = folder, name, scenario
         self._users = [user.name for user in scenario.users]
         self._started, self._clock = datetime.now(UTC), perf_counter()
-        self.step: float | None = None
+        self.step: Step | None = None
         self.events = Events(folder)
         self._slots = Journal(folder, "slots", SLOTS) if scenario.record.slots else None
         self._rounds = Journal(folder, "rounds", ROUNDS)
@@ -74,7 +75,7 @@ class Recorder:
         self._rounds.finish()
         self._traces.finish()
         table = self._summary.table(perf_counter() - self._clock, digest)
-        table |= {"step": self.step, "events": self.events.counts}
+        table |= {**described(self.step), "events": self.events.counts}
         write_json(self._folder / "summary.json", table)
         self._manifest(status, digest, error)
         return Result(self._name, self._folder, status, digest, table)

@@ -13,6 +13,7 @@ from sim.local import Hooks, Outcome, run_in_memory, run_over_grpc
 from sim.oracle import NotConverged
 from sim.recorder import Recorder, Result, Status, write_json
 from sim.scenario import Loaded, Scenario, compared
+from sim.step import Step
 from sim.summary import price_of_fairness
 from sim.theory import NoTheory, resolve_step
 
@@ -97,7 +98,7 @@ def _run_one(name: str, folder: Path, design: Blueprint, cluster: Any, watcher: 
     hooks = Hooks(on_round, recorder.events, watcher.stop)
     try:
         step = resolve_step(design, watcher.on_note, watcher.stop)
-        recorder.step = step[0]
+        recorder.step = step
         outcome = _go(design, step, hooks, cluster)
     except (RunFailed, NotConverged, NoTheory) as error:
         recorder.finish("failed", None, str(error))
@@ -111,7 +112,7 @@ def _run_one(name: str, folder: Path, design: Blueprint, cluster: Any, watcher: 
     return recorder.finish("stopped" if outcome.stopped else "done", outcome)
 
 
-def _go(design: Blueprint, step: Any, hooks: Hooks, cluster: Any) -> Outcome:
+def _go(design: Blueprint, step: Step, hooks: Hooks, cluster: Any) -> Outcome:
     if design.scenario.transport == "memory":
         return run_in_memory(design, step, hooks)
     if design.scenario.transport == "grpc":

@@ -119,8 +119,6 @@ RULES = Rules(
         "faults": (lambda value: value != [], "this version has no faults yet; leave it []"),
         "server_tasks": (lambda value: value != [], "this version has no server tasks yet; leave it []"),
         "on_user_failure": (lambda value: value == "drop", "this version cannot drop users yet; use wait or fail"),
-        "feedback": (lambda value: isinstance(value, dict), "this version has no holdout feedback yet; use batch"),
-        "step": (lambda value: value == "guess", "this version has no guessing scheme yet; use a number or theory"),
     },
     reasons={
         ("alpha", "less_than_equal"): "beyond 10 it is max-min in all but name, and weights span (u_max/u_min)^alpha",

@@ -1,4 +1,7 @@
-"""The theory's step eta = D*/(G sqrt m), with G measured by pre-passes in memory on the same streams (maths.md A1)."""
+"""The inner step of a run: a number, Theorem 1's eta = D*/(G sqrt m), or that for a guessed D* (maths.md A1, A2.12).
+
+G is measured by pre-passes in memory on the same streams, or the closed form of the worst case.
+"""
 
 from collections.abc import Callable
 
@@ -6,16 +9,24 @@ import numpy as np
 from scipy.spatial.distance import pdist
 
 from edge_server.build import build_domain
+from edge_server.encoders import build_encoder
 from edge_server.primal_dual import theory_step
 from edge_server.record import Event, RoundRecord
 from edge_server.scoring import Theory
-from sim.build import Blueprint, Step, hindsights
+from edge_server.step_size import Guess
+from sim.build import Blueprint, hindsights
 from sim.local import Hooks, run_in_memory
+from sim.step import Step
+from sim.worst_case import NoWorstCase, smoothness, worst_gradient
 
 PASSES = 3
-"""Fixed-point passes for G, after the first guess of eta."""
+"""Fixed-point passes for G, after the first guess of it."""
+FIRST_GRADIENT = 10.0
+"""G before the first pass."""
 
 Progress = Callable[[str], None]
+StepOf = Callable[[float], Step]
+"""The step for a given G."""
 
 
 class NoTheory(Exception):
@@ -23,34 +34,53 @@ class NoTheory(Exception):
 
 
 def resolve_step(design: Blueprint, on_progress: Progress, stop: Callable[[], bool]) -> Step:
-    """The inner step of a run: the scenario's number, or the theory's. Raises NoTheory, NotConverged, RunFailed."""
-    step = design.scenario.edge.primal.step
-    if step != "theory":
-        return step, None
-    return _measured(design, on_progress, stop)
+    """The inner step of a run. Raises NoTheory, NotConverged, RunFailed."""
+    primal = design.scenario.edge.primal
+    if not isinstance(primal.step, str):
+        return Step(primal.step)
+    try:
+        step_of = _step_of(design, on_progress)
+        if primal.gradient == "worst_case":
+            return step_of(worst_gradient(design))
+    except NoWorstCase as error:
+        raise NoTheory(str(error)) from error
+    return _measured(design, step_of, on_progress, stop)
 
 
-def _measured(design: Blueprint, on_progress: Progress, stop: Callable[[], bool]) -> Step:
+def _step_of(design: Blueprint, on_progress: Progress) -> StepOf:
     scenario, slots = design.scenario, design.scenario.slots
+    limit = 1 / smoothness(design) if scenario.edge.primal.limit == "inverse_smoothness" else None
+    diameter = build_domain(scenario.edge.primal.domain).diameter(_parameters(design))
+    if scenario.edge.primal.step == "guess":
+        return lambda gradient: Step.guessed(Guess.first(diameter, gradient, slots), limit)
     on_progress("theory step: D* from the oracle")
     d_star = _diameter(design)
-    eta = d_star / (10 * np.sqrt(slots))
-    gradient = 0.0
+
+    def of_theory(gradient: float) -> Step:
+        eta = theory_step(d_star, gradient, slots)
+        return Step.of_theory(eta, Theory(d_star, diameter, gradient), limit)
+
+    return of_theory
+
+
+def _measured(design: Blueprint, step_of: StepOf, on_progress: Progress, stop: Callable[[], bool]) -> Step:
+    name = f"{design.scenario.edge.primal.step} step"
+    step = step_of(FIRST_GRADIENT)
     for number in range(PASSES):
-        on_progress(f"theory step: pass {number + 1} of {PASSES} over all rounds, eta {eta:.4g}")
-        gradient = _largest_gradient(design, eta, stop)
+        on_progress(f"{name}: pass {number + 1} of {PASSES} over all rounds, eta {step.eta:.4g}")
+        gradient = _largest_gradient(design, step, stop)
         if stop():
             break
-        eta = theory_step(d_star, gradient, slots)
-    diameter = build_domain(scenario.edge.primal.domain).diameter(_parameters(design))
-    theory = Theory(d_star, diameter, gradient) if np.isfinite(diameter) else None
-    return eta, theory
+        if gradient == 0:
+            raise NoTheory(f"edge.primal.step: {name} needs gradients, but all are 0; give a number")
+        step = step_of(gradient)
+    return step
 
 
 def _diameter(design: Blueprint) -> float:
     """D*: the largest distance between two theta*_t."""
     scenario = design.scenario
-    oracle = hindsights(scenario, np.array([user.l_max for user in design.plan.users]))
+    oracle = hindsights(design)
     thetas = np.stack([oracle(t).theta.numpy() for t in range(scenario.rounds)])
     d_star = float(pdist(thetas).max(initial=0.0))
     if d_star == 0:
@@ -58,8 +88,15 @@ def _diameter(design: Blueprint) -> float:
     return d_star
 
 
-def _largest_gradient(design: Blueprint, eta: float, stop: Callable[[], bool]) -> float:
-    """G: the largest norm of a weighted gradient in one pass with this eta."""
+def _parameters(design: Blueprint) -> int:
+    """d."""
+    first = design.plan.users[0]
+    encoder = build_encoder(design.scenario.edge.encoder, first.feature_shape, first.dtype, seed=0)
+    return sum(parameter.numel() for parameter in encoder.parameters())
+
+
+def _largest_gradient(design: Blueprint, step: Step, stop: Callable[[], bool]) -> float:
+    """G: the largest norm of a weighted gradient in one pass with this step."""
     largest = 0.0
 
     def on_round(record: RoundRecord) -> None:
@@ -69,10 +106,5 @@ def _largest_gradient(design: Blueprint, eta: float, stop: Callable[[], bool]) -
     def on_event(event: Event) -> None:
         del event
 
-    run_in_memory(design, (eta, None), Hooks(on_round, on_event, stop))
+    run_in_memory(design, step, Hooks(on_round, on_event, stop))
     return largest
-
-
-def _parameters(design: Blueprint) -> int:
-    """d of the linear encoder that an oracle can solve."""
-    return int(np.prod(design.plan.users[0].feature_shape))

@@ -1,10 +1,10 @@
-"""Schedules that turn an honest stream hostile; seeded, composable around any task. Validation stays clean.
+"""What turns an honest user hostile; seeded, composable around any task. Validation stays clean.
 
 Yours by `module:Class`, called with the task it wraps, the user's Place, a seed of its own, and `args`.
 """
 
 from collections.abc import Callable, Sequence
-from math import isqrt
+from math import isqrt, prod
 
 import numpy as np
 import torch
@@ -24,14 +24,21 @@ _COINS, _CLASSES = 0, 1
 def with_adversaries(task: Task, configs: Sequence[settings.Adversary], place: Place, seed: int) -> Task:
     """`task` with every adversary of `configs` on top of it, the first innermost; `seed` is their own stream.
 
+    Inflation leaves the task alone: it is in what the user says (`inflation`).
+
     Raises ValueError when labels do not fit the task's loss, or a block is larger than the round.
     """
     for position, config in enumerate(configs):
         if isinstance(config, settings.PingPong):
             task = PingPong(task, config, place.slots, (seed, position))
-        else:
+        elif not isinstance(config, settings.Inflation):
             task = build_custom(config, "adversary", task, place, seed + position)
     return task
+
+
+def inflation(configs: Sequence[settings.Adversary]) -> float:
+    """What these adversaries multiply a user's reported losses by: the product of their factors."""
+    return prod(config.factor for config in configs if isinstance(config, settings.Inflation))
 
 
 class PingPong:

@@ -22,16 +22,27 @@ class Custom(Config):
     args: dict[str, int | float | str | bool] = {}
 
 
+class Holdout(Config):
+    """Losses come from `holdout` further samples of the slot, gradients from its batch (footnote 1)."""
+
+    holdout: Count
+
+
 class KernelRegression(Config):
     """Sinusoidal regression on polynomial features (maths.md A3), one sample per slot unless `batch` says more.
 
     stream: sinusoid (users 0, 2, .. see the sine, users 1, 3, .. the cosine), conflict (user 0 is the minority),
     half (label noise on even users in a round's first half, on odd users in its second).
+    drift: how far the phase moves between a round's first and last slot, in rad.
+    similarity: rounds differ (1 - similarity) times as much as in the paper; 1 redraws nothing but samples.
     """
 
     kind: Literal["kernel_regression"]
     stream: Literal["sinusoid", "conflict", "half"] = "sinusoid"
+    drift: float = 0.0
+    similarity: Annotated[float, Field(ge=0, le=1)] = 0.0
     batch: Count = 1
+    feedback: Literal["batch"] | Holdout = "batch"
 
 
 class Rainbow(Config):
@@ -41,7 +52,7 @@ class Rainbow(Config):
     digits: Literal["mnist", "bundled"]
     batch: Count = 25
     validation: Annotated[int, Field(ge=0)] | None = None
-    feedback: Literal["batch"] = "batch"
+    feedback: Literal["batch"] | Holdout = "batch"
 
 
 class Arrays(Config):
@@ -60,6 +71,13 @@ class PingPong(Config):
     labels: Literal["nine_minus", "sign", "permutation"]
     block: Literal["sqrt"] | Count = "sqrt"
     hostile: Literal["odd", "even", "alternate", "every", "random"] = "odd"
+
+
+class Inflation(Config):
+    """The loss that is reported is `factor` times the true one; the gradient stays honest."""
+
+    kind: Literal["inflation"]
+    factor: Positive = 3.0
 
 
 class ConvPool(Config):
@@ -105,13 +123,19 @@ class IdentityHead(Config):
 
 
 Task = Annotated[KernelRegression | Rainbow | Arrays, Field(discriminator="kind")] | Custom
-Adversary = PingPong | Custom
+Adversary = Annotated[PingPong | Inflation, Field(discriminator="kind")] | Custom
 Front = Literal["none"] | Annotated[ConvPool | MlpFront, Field(discriminator="kind")]
 Head = Annotated[LinearHead | MlpHead | IdentityHead, Field(discriminator="kind")]
 
 
+class Churn(Config):
+    """In each round after the first, away with probability `churn`, for the whole round."""
+
+    churn: Annotated[float, Field(ge=0, lt=1)]
+
+
 class User(Config):
-    """One user: data, front, head, and what may turn its labels hostile. `l_max` defaults to the edge's u_max."""
+    """One user: data, front, head, what may turn it hostile, and when it is there. `l_max` defaults to the edge's u_max."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$")]
     l_max: float | None = None
@@ -119,3 +143,4 @@ class User(Config):
     adversary: Adversary | tuple[Adversary, ...] = ()
     front: Front = "none"
     head: Head
+    presence: Literal["always"] | Churn = "always"

@@ -10,17 +10,20 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 
 from user_client import config as settings
-from user_client.adversaries import with_adversaries
+from user_client.adversaries import inflation, with_adversaries
 from user_client.models import build_front, build_head, front_shape
 from user_client.tasks import build_task
-from user_client.tasks.base import Loss, Place, Task
+from user_client.tasks.base import Loss, Place, Task, held_out
 
 _DEFAULT_STEP = 0.1
 _FRONT, _HEAD, _ADVERSARY = range(3)
 
 
 class Feedback(NamedTuple):
-    """loss at the outputs received; gradient [B, *out] of that unweighted loss with respect to the outputs."""
+    """What goes up: a loss at the outputs received, and the gradient [B, *out] of the training batch's own loss.
+
+    Held-out samples give the loss and have gradient 0; an inflated loss is that times its factor.
+    """
 
     loss: float
     gradient: Tensor
@@ -47,8 +50,16 @@ def feature_shape(config: settings.User, task: Task) -> tuple[int, ...]:
 
 def build_stream(config: settings.User, place: Place) -> Task:
     """The user's task with its adversaries around it. Raises ValueError or FileNotFoundError."""
-    adversaries = config.adversary if isinstance(config.adversary, tuple) else (config.adversary,)
-    return with_adversaries(build_task(config.task, place), adversaries, place, _seed(place, _ADVERSARY))
+    return with_adversaries(build_task(config.task, place), _adversaries(config), place, _seed(place, _ADVERSARY))
+
+
+def reported_factor(config: settings.User) -> float:
+    """What this user's losses are multiplied by before they go up."""
+    return inflation(_adversaries(config))
+
+
+def _adversaries(config: settings.User) -> tuple[settings.Adversary, ...]:
+    return config.adversary if isinstance(config.adversary, tuple) else (config.adversary,)
 
 
 class User:
@@ -64,6 +75,8 @@ class User:
         self.dtype, self.batch, self.validation_batch = task.dtype, task.batch, task.validation_batch
         self.feature_shape = feature_shape(config, task)
         self.trainable_front = config.front != "none" and config.front.trainable
+        self._held_out = held_out(config.task)
+        self._factor = reported_factor(config)
         self._steps = _steps(config)
         self._front = build_front(config.front, task.input_shape, task.dtype, _seed(place, _FRONT))
         self._head = build_head(config.head, encoder_output_shape, task.outputs, task.dtype, _seed(place, _HEAD))
@@ -89,18 +102,20 @@ class User:
         return z.detach()
 
     def feedback(self, outputs: Tensor) -> Feedback:
-        """Loss and its gradient at the encoder's outputs [B, *out]; the head's own step waits for `apply`.
+        """Loss and gradient at the encoder's outputs [B, *out]; the head's own step waits for `apply`.
 
         Raises ValueError when the outputs' shape is not [B, *encoder_output_shape].
         """
         self._check_outputs(outputs, self.batch)
         head: Sequence[Tensor] = ()
+        trained = self.batch - self._held_out
         if self._head is None and self.task.loss == "squared":
-            feedback = _squared_feedback(outputs, self._labels)
+            feedback = _squared_feedback(outputs[:trained], self._labels[:trained])
         else:
-            feedback, head = self._differentiate(outputs)
+            feedback, head = self._differentiate(outputs[:trained], self._labels[:trained])
         self._pending = _Pending(head, self._front_outputs)
-        return feedback
+        loss, gradient = self._with_held_out(feedback, outputs) if self._held_out else feedback
+        return Feedback(loss * self._factor, gradient)
 
     def apply(self, feature_gradient: Tensor | None) -> None:
         """One SGD step of the head, and of a trainable front, on this user's own unweighted loss.
@@ -149,10 +164,17 @@ class User:
         predictions: Tensor = outputs if self._head is None else self._head(outputs)
         return predictions.squeeze(1) if self.task.loss == "squared" else predictions
 
-    def _differentiate(self, outputs: Tensor) -> tuple[Feedback, Sequence[Tensor]]:
+    def _with_held_out(self, trained: Feedback, outputs: Tensor) -> Feedback:
+        """The loss of the last samples, and the gradient of the others with zeros for these."""
+        unseen = outputs[-self._held_out :]
+        with torch.no_grad():
+            loss = _loss(self.task.loss, self._predict(unseen), self._labels[-self._held_out :])
+        return Feedback(loss.item(), torch.cat([trained.gradient, torch.zeros_like(unseen)]))
+
+    def _differentiate(self, outputs: Tensor, labels: Tensor) -> tuple[Feedback, Sequence[Tensor]]:
         outputs = outputs.detach().requires_grad_()
         with torch.enable_grad():
-            loss = _loss(self.task.loss, self._predict(outputs), self._labels)
+            loss = _loss(self.task.loss, self._predict(outputs), labels)
         gradient, *head = torch.autograd.grad(loss, (outputs, *_parameters(self._head)))
         return Feedback(loss.item(), gradient), head
 

@@ -1,11 +1,16 @@
-"""What an aggregator is: a rule from utilities to the users' training weights, with its whole state outside."""
+"""What an aggregator is: a rule from a slot's feedback to the users' training weights, with its whole state outside."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Literal, Protocol
 
+import torch
 from torch import Tensor
 
 from edge_server.fairness import AlphaFair
+
+Cost = Literal["scalars", "gramian"]
+"""What a rule needs per slot: one number per user, or the inner products of all users' encoder gradients."""
 
 
 @dataclass(frozen=True)
@@ -13,7 +18,7 @@ class State:
     """All that an aggregator remembers; K users in scenario order."""
 
     w: Tensor
-    """[K] float64 < 0: the dual weights, before any scaling."""
+    """[K] float64: the dual weights, before any scaling."""
     utility_sum: Tensor
     """[K] float64: sum of the utilities applied within the horizon."""
     applied: Tensor
@@ -23,9 +28,42 @@ class State:
     rounds: int
     """Rounds begun."""
 
+    @classmethod
+    def of(cls, w: Tensor) -> "State":
+        """w [K] float64, and nothing seen yet."""
+        return cls(w, torch.zeros_like(w), torch.zeros(len(w), dtype=torch.int64), slot=0, rounds=0)
+
+
+@dataclass(frozen=True)
+class Slot:
+    """What the edge learns in one slot; K users in scenario order, NaN for an absent one."""
+
+    losses: Tensor
+    """[K] float64."""
+    utilities: Tensor
+    """[K] float64: l_max - loss."""
+    gramian: Callable[[], Tensor]
+    """[K, K] float64: inner products of the users' unweighted encoder gradients, zeros for an absent user. Computed
+    when called; call it before the weights are applied."""
+
+    @classmethod
+    def of(cls, losses: Tensor, l_max: Tensor | float) -> "Slot":
+        """A slot of which only the losses [K] are known; every gradient is zero."""
+        return cls(losses, l_max - losses, lambda: losses.new_zeros(len(losses), len(losses)))
+
+    @property
+    def present(self) -> Tensor:
+        """Bool [K]."""
+        return ~self.utilities.isnan()
+
 
 class Aggregator(Protocol):
-    """Immutable state in, state out. A utility of NaN says that the user is absent in this slot."""
+    """Immutable state in, state out.
+
+    A user's loss is weighted by -w: w < 0, or 0 where a rule leaves a user out, or above 0 where one steps against it.
+    """
+
+    cost: ClassVar[Cost]
 
     @property
     def fairness(self) -> AlphaFair:
@@ -40,13 +78,18 @@ class Aggregator(Protocol):
         """The state in a round's first slot."""
         ...
 
-    def weights(self, state: State, utilities: Tensor) -> Tensor:
-        """w [K] float64 < 0 applied in this slot, whose utilities are [K]; an absent user's is the one held.
+    def weights(self, state: State, slot: Slot) -> Tensor:
+        """w [K] float64 applied in this slot; an absent user's is the one held.
 
-        With every utility NaN: what the last step left.
+        With everybody absent: what the last step left. Raises ValueError where the rule has no answer.
         """
         ...
 
-    def step(self, state: State, utilities: Tensor) -> State:
-        """The state after a slot with these utilities [K]."""
+    def step(self, state: State, slot: Slot) -> State:
+        """The state after this slot."""
         ...
+
+
+def equal_weights(users: int) -> Tensor:
+    """w = -1/K [K] float64."""
+    return torch.full((users,), -1 / users, dtype=torch.float64)

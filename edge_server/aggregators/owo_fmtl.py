@@ -1,12 +1,12 @@
 """OWO-FMTL's aggregator: dual weights that follow the users' utilities, Eq. (9) and its variants."""
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from edge_server.aggregators.base import State
+from edge_server.aggregators.base import Cost, Slot, State
 from edge_server.fairness import AlphaFair
 from edge_server.primal_dual import dual_step
 
@@ -22,6 +22,7 @@ class OwoFmtl:
     what is applied, never the dual state.
     """
 
+    cost: ClassVar[Cost] = "scalars"
     fairness: AlphaFair
     dual: Literal["ogd", "follow_the_leader"] = "ogd"
     horizon: Literal["slot", "round", "run"] = "round"
@@ -30,20 +31,20 @@ class OwoFmtl:
 
     def start(self, users: int) -> State:
         """w = -u_min^-alpha for all `users`."""
-        w = torch.full((users,), self.fairness.strongest, dtype=torch.float64)
-        return State(w, torch.zeros_like(w), torch.zeros(users, dtype=torch.int64), slot=0, rounds=0)
+        return State.of(torch.full((users,), self.fairness.strongest, dtype=torch.float64))
 
     def begin_round(self, state: State) -> State:
         """Fresh duals, except with horizon `run`."""
         kept = state if self.horizon == "run" else self.start(state.w.numel())
         return replace(kept, rounds=state.rounds + 1)
 
-    def weights(self, state: State, utilities: Tensor) -> Tensor:
-        """w [K] applied in this slot, scaled. Only horizon `slot` looks at the utilities [K]."""
-        return self._scaled(self._answer(state, utilities) if self.horizon == "slot" else state.w)
+    def weights(self, state: State, slot: Slot) -> Tensor:
+        """w [K] applied in this slot, scaled. Only horizon `slot` looks at the slot's utilities."""
+        return self._scaled(self._answer(state, slot.utilities) if self.horizon == "slot" else state.w)
 
-    def step(self, state: State, utilities: Tensor) -> State:
-        """The dual step after a slot. utilities [K], not clipped; the index advances for absent users too."""
+    def step(self, state: State, slot: Slot) -> State:
+        """The dual step after a slot. Utilities are not clipped; the index advances for absent users too."""
+        utilities = slot.utilities
         if self.horizon != "slot" and self.dual == "ogd":
             return self._descend(state, utilities)
         present = ~utilities.isnan()

@@ -55,6 +55,20 @@ def test_without_json_the_last_line_is_the_run_directory_and_quiet_is_quiet(tmp_
     assert result.stderr == ""
 
 
+def test_the_table_is_whole_at_80_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    file = runs.write(tmp_path, runs.digits(compare=[{"name": "equal_same_sum", "slots": 3}]))
+    result = equiran("run", file, "--out", tmp_path / "out", "--quiet")
+    table = result.stdout
+    assert "…" not in table
+    assert max(len(line) for line in table.splitlines()[:-1]) <= 80
+    summary = runs.read_json(tmp_path / "out" / "summary.json")
+    (row,) = (line for line in table.splitlines() if line.split()[:1] == ["digits"])
+    numbers = (summary[name] for name in ("fairness_mean", "val_fairness_mean", "worst_utility", "jain", "sum_w_mean"))
+    assert row.split()[1:6] == [f"{number:.4g}" for number in numbers]
+    assert row.split()[-1] == summary["digest"][:8]
+
+
 def test_seed_set_and_transport_override_the_file_and_are_written_down(tmp_path: Path) -> None:
     file = runs.write(tmp_path, runs.kernel())
     options = ("--seed", "9", "--set", "rounds=3", "--set", "edge.aggregator.alpha=2", "--transport", "grpc")

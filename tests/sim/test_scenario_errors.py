@@ -90,8 +90,8 @@ ROWS = [
     ("batch: 5", "@batch: 0", "users.1.task.batch: must be at least 1, got 0"),
     (
         "batch: 5",
-        "@feedback: {holdout: 2}",
-        "users.1.task.feedback: this version has no holdout feedback yet; use batch",
+        "feedback: {@holdout: 0}",
+        "users.1.task.feedback.holdout: must be at least 1, got 0",
     ),
     (
         "      kind: rainbow\n",

@@ -7,6 +7,8 @@ from typing import Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from user_client import config as settings
+
 Loss = Literal["squared", "cross_entropy"]
 
 
@@ -35,6 +37,13 @@ class Place:
     folder: Path
 
 
+def held_out(config: settings.Task) -> int:
+    """Samples at the end of every job that give the loss and no gradient (footnote 1)."""
+    if isinstance(config, settings.KernelRegression | settings.Rainbow) and config.feedback != "batch":
+        return config.feedback.holdout
+    return 0
+
+
 class Task(Protocol):
     """A stream of jobs. Equal arguments give equal bits, in any order of calls."""
 
@@ -43,7 +52,7 @@ class Task(Protocol):
     dtype: torch.dtype
     """float32 or float64: the numeric type of the inputs, and of the run."""
     batch: int
-    """Samples in a job."""
+    """Samples in a job; held-out ones, which give the loss and no gradient, come last."""
     validation_batch: int
     """Samples in a round's validation set; 0 means none."""
     outputs: int

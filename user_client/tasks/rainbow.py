@@ -8,7 +8,7 @@ from torch.nn.functional import avg_pool2d, pad
 
 from user_client import config as settings
 from user_client import datasets
-from user_client.tasks.base import Job, Loss, Place
+from user_client.tasks.base import Job, Loss, Place, held_out
 from user_client.tasks.rainbow_schedules import Bundled, Passes, Schedule
 
 _COLOURS = torch.tensor(
@@ -52,7 +52,7 @@ class Rainbow:
     def __init__(self, config: settings.Rainbow, place: Place) -> None:
         self._digits = config.digits
         self._schedule: Schedule = (Passes if config.digits == "mnist" else Bundled)(config, place)
-        self.batch = config.batch
+        self.batch = config.batch + held_out(config)
         self.validation_batch = self._schedule.validation_batch
         if config.digits == "mnist":
             datasets.require_mnist()

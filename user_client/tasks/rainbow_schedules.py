@@ -8,7 +8,7 @@ from numpy.random import default_rng
 from numpy.typing import NDArray
 
 from user_client import config as settings
-from user_client.tasks.base import Place
+from user_client.tasks.base import Place, held_out
 
 Rows = NDArray[np.int64]
 
@@ -18,6 +18,7 @@ VALIDATION = 450
 PASSES = 3
 MNIST_DIGITS = 70_000
 BUNDLED_DIGITS = 1_797
+BUNDLED_HELD_OUT = 300
 _SPLIT, _ORDER = 0, 1
 
 
@@ -31,7 +32,7 @@ class Schedule(Protocol):
         ...
 
     def training(self, round_: int, slot: int) -> Rows:
-        """[B] images of this slot."""
+        """[B] images of this slot; held-out ones, which the round never trains on, come last."""
         ...
 
     def validation(self, round_: int) -> Rows:
@@ -49,10 +50,11 @@ class Passes:
     def __init__(self, config: settings.Rainbow, place: Place) -> None:
         _at_most("rounds", place.rounds, PASSES * TASKS, "Rainbow MNIST has 3 passes of 56 tasks")
         _at_most("users", place.users, TASKS, "no two users see the same of 56 tasks in a round")
-        _at_most("slots x batch", place.slots * config.batch, TRAINING, "a task has 775 training images")
+        self._batch = config.batch + held_out(config)
+        batch = "slots x batch" if self._batch == config.batch else "slots x (batch + holdout)"
+        _at_most(batch, place.slots * self._batch, TRAINING, "a task has 775 training images")
         self.validation_batch = _validation_batch(config)
         self._place = place
-        self._batch = config.batch
 
     def task(self, round_: int) -> int:
         """The task of this round, 0..55."""
@@ -73,24 +75,32 @@ class Passes:
 
 
 class Bundled:
-    """scikit-learn's digits: 450 to validate, the rest drawn afresh in every slot; tasks with replacement."""
+    """scikit-learn's digits: 450 to validate, the rest drawn afresh in every slot; tasks with replacement.
+
+    With held-out samples, 300 of the rest are kept for them and never trained on.
+    """
 
     def __init__(self, config: settings.Rainbow, place: Place) -> None:
-        pool = BUNDLED_DIGITS - VALIDATION
+        self._held_out = held_out(config)
+        _at_most("holdout", self._held_out, BUNDLED_HELD_OUT, f"{BUNDLED_HELD_OUT} bundled digits are held out")
+        kept = BUNDLED_HELD_OUT if self._held_out else 0
+        pool = BUNDLED_DIGITS - VALIDATION - kept
         _at_most("batch", config.batch, pool, f"the bundled digits hold {pool} training images")
         self.validation_batch = _validation_batch(config)
         self._seed = place.seed
         self._batch = config.batch
         order = default_rng([place.shared_seed, _SPLIT]).permutation(BUNDLED_DIGITS)
-        self._validation, self._pool = order[:VALIDATION], order[VALIDATION:]
+        self._validation, self._kept, self._pool = np.split(order, [VALIDATION, VALIDATION + kept])
 
     def task(self, round_: int) -> int:
         """The task of this round, 0..55."""
         return int(default_rng([self._seed, round_]).integers(TASKS))
 
     def training(self, round_: int, slot: int) -> Rows:
-        """[B] different images of the training pool, drawn from (seed, round, slot)."""
-        return default_rng([self._seed, round_, slot]).choice(self._pool, self._batch, replace=False)
+        """[B] different images, drawn from (seed, round, slot)."""
+        rng = default_rng([self._seed, round_, slot])
+        training: Rows = rng.choice(self._pool, self._batch, replace=False)
+        return np.concatenate([training, rng.choice(self._kept, self._held_out, replace=False)])
 
     def validation(self, _round: int) -> Rows:
         """[V] first of the 450 validation images."""
