@@ -5,7 +5,7 @@ The edge asks for one thing at a time (`expect`); users answer; nothing here tou
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from protos import edge_pb2 as pb
 
@@ -26,16 +26,32 @@ class Refused(Exception):
         self.code = code
 
 
+class Said(NamedTuple):
+    """One answer: user k's message, and its serialised length in bytes."""
+
+    k: int
+    message: pb.UserMessage
+    size: int
+
+
 @dataclass
 class Attendance:
-    """users: names in scenario order. Users are indices k from here on."""
+    """users: names in scenario order. Users are indices k from here on. slots: m, per round.
+
+    A user that sends ahead lets the features of a round's next slot follow its feedback; they are kept until they are
+    asked for.
+    """
 
     users: Sequence[str]
+    slots: int
     present: set[int] = field(default_factory=set)
     gone: set[int] = field(default_factory=set)
+    ahead: set[int] = field(default_factory=set)
     _asked: Ask | None = None
+    _following: Ask | None = None
     _from: frozenset[int] = frozenset()
-    _answers: dict[int, pb.UserMessage] = field(default_factory=dict)
+    _answers: dict[int, Said] = field(default_factory=dict)
+    _early: dict[int, Said] = field(default_factory=dict)
 
     def join(self, name: str) -> int:
         """Index of the user `name`, now present. Raises Refused for a stranger or a second one of the same name."""
@@ -53,16 +69,26 @@ class Attendance:
         self.gone.add(k)
 
     def expect(self, ask: Ask, users: Iterable[int]) -> None:
-        """From now on only `ask` from `users` is an answer; what was gathered before is forgotten."""
-        self._asked, self._from, self._answers = ask, frozenset(users), {}
+        """From now on `ask` from `users` is what counts; what came early is filed, the rest is forgotten."""
+        early = self._early if ask == self._following else {}
+        self._asked, self._from = ask, frozenset(users)
+        self._answers = {k: said for k, said in early.items() if k in self._from}
+        if ask[0] != "leave":
+            self._following, self._early = self._after(ask), {}
 
-    def receive(self, k: int, message: pb.UserMessage) -> bool:
-        """File user k's message; True if it was the last one missing. Raises OutOfOrder if nobody asked for it."""
+    def receive(self, k: int, message: pb.UserMessage, size: int) -> bool:
+        """File user k's message of `size` bytes; True if it was the last one missing.
+
+        Raises OutOfOrder if it answers nothing that was asked, and is not ahead by right.
+        """
         said = ask_of(message)
-        if said != self._asked or k not in self._from or k in self._answers:
+        if said == self._asked and k in self._from and k not in self._answers:
+            self._answers[k] = Said(k, message, size)
+            return self.complete
+        if not self._is_ahead(k, said):
             raise OutOfOrder(f"user {self.users[k]!r} sent {_words(said)}, but the edge asked for {self._wanted(k)}")
-        self._answers[k] = message
-        return self.complete
+        self._early[k] = Said(k, message, size)
+        return False
 
     @property
     def complete(self) -> bool:
@@ -80,9 +106,19 @@ class Attendance:
         return [self.users[k] for k in sorted(self._from - self._answers.keys())]
 
     @property
-    def answers(self) -> list[tuple[int, pb.UserMessage]]:
+    def answers(self) -> list[Said]:
         """What was gathered, in scenario order whatever the order of arrival."""
-        return sorted(self._answers.items(), key=lambda answer: answer[0])
+        return [self._answers[k] for k in sorted(self._answers)]
+
+    def _after(self, ask: Ask) -> Ask | None:
+        """What a user that sends ahead lets follow `ask`: features of the same round's next slot."""
+        kind, t, i = ask
+        return ("features", t, i + 1) if kind == "feedback" and i + 1 < self.slots else None
+
+    def _is_ahead(self, k: int, said: Ask) -> bool:
+        """Features behind this slot's feedback; or on their way when everybody was told to leave."""
+        leaving = self.leaving and k not in self._answers
+        return k in self.ahead and said == self._following and k not in self._early and (leaving or k in self._answers)
 
     def __post_init__(self) -> None:
         self._index = {name: k for k, name in enumerate(self.users)}

@@ -20,5 +20,7 @@ def build_domain(domain: config.Domain) -> Domain:
 def build_outer(meta: config.Meta, initial: Tensor) -> OuterLoop:
     """The outer loop before the first round; x_1 is the projection of the encoder's parameters `initial` [d]."""
     rule = meta.rule.step if isinstance(meta.rule, config.StepTowards) else meta.rule
+    if rule == "learned":
+        rule = "continue"
     domain = build_domain(meta.domain)
     return OuterLoop(rule, domain, domain.project(initial.to(torch.float64, copy=True)))

@@ -12,7 +12,7 @@ from typing import ParamSpec, Protocol, TypeVar
 import numpy as np
 from torch import Tensor
 
-from edge_server.attendance import Attendance, Kind
+from edge_server.attendance import Attendance, Kind, Said
 from edge_server.messages import (
     BadField,
     Feedback,
@@ -65,33 +65,37 @@ class Cell:
         self.answered = np.full(users, np.nan)
         self._event = on_event
         self._stop = stop
-        self._attendance = Attendance([user.name for user in plan.users])
+        self._attendance = Attendance([user.name for user in plan.users], plan.slots)
         self._lines: dict[int, Line] = {}
-        self._sizes = np.zeros(users, np.int64)
         self._rejected: dict[int, pb.Rejected] = {}
+        self._spoke: set[int] = set()
         self._left: set[int] = set()
         self._done: asyncio.Future[None] | None = None
         self._failure: RunFailed | None = None
         self._at = (0, 0)
+        self._present = plan.present(0)
         self._expect("features", 0, 0)
 
     # ------------------------------------------------------------ what the transport calls
 
     def join(self, data: bytes, line: Line) -> int:
         """Take in the user whose Join is `data`; answers Welcome. Returns its index k. Raises Refused."""
-        name = read_join(data, self.plan)
-        k = self._attendance.join(name)
+        join = read_join(data, self.plan)
+        k = self._attendance.join(join.user)
+        if join.sends_ahead:
+            self._attendance.ahead.add(k)
         self._lines[k] = line
-        self._event({"event": "join", "user": name})
+        self._event({"event": "join", "user": join.user})
         self._send(k, self._welcome(k))
         return k
 
     def receive(self, k: int, data: bytes) -> None:
         """Take one message of user k. Raises OutOfOrder or Refused if it makes k's stream meaningless."""
-        self.answered[k] = perf_counter()
-        complete = self._attendance.receive(k, parse(data))
-        self._sizes[k] = len(data)
-        if self._attendance.leaving:
+        message = parse(data)
+        if message.HasField("feedback"):
+            self.answered[k] = perf_counter()
+        complete = self._attendance.receive(k, message, len(data))
+        if message.HasField("leave"):
             self._left.add(k)
         if complete and self._done is not None and not self._done.done():
             self._done.set_result(None)
@@ -136,8 +140,11 @@ class Cell:
         """Send `outputs`; what each user made of them, in scenario order."""
         self._send_outputs("feedback", t, i, outputs)
         received: list[Feedback | None] = [None] * len(outputs)
-        for k, message in await self._gather():
+        self._spoke.clear()
+        for k, message, _ in await self._gather():
+            self._spoke.add(k)
             received[k] = self._checked(k, read_feedback, message.feedback, self.plan.users[k])
+        self._require_somebody()
         return received
 
     def acknowledge(self, t: int, i: int, feature_gradients: Tensors) -> None:
@@ -146,6 +153,8 @@ class Cell:
         self._ask_after(t, i)
         rejected, self._rejected = self._rejected, {}
         for k, user in enumerate(self.plan.users):
+            if not self._present[k]:
+                continue
             message = pb.EdgeMessage()
             answer: pb.Rejected | pb.Acknowledgement = message.acknowledgement
             if k in rejected:
@@ -156,6 +165,8 @@ class Cell:
             answer.key.round, answer.key.slot = t, i
             self._set_next(answer.next, k, t, i + 1)
             self.bytes_down[k] += self._send(k, message)
+        if self.stopping:
+            self._call_back(t)
 
     async def validation_features(self) -> list[Tensor | None]:
         """Validation features [V, ...feature_shape]; None for users that do not validate."""
@@ -166,26 +177,28 @@ class Cell:
         """Send validation `outputs`; what the users report, in scenario order."""
         self._send_outputs("report", t, self.plan.slots, outputs)
         received: list[Report | None] = [None] * len(outputs)
-        for k, message in await self._gather():
+        for k, message, _ in await self._gather():
             received[k] = self._checked(k, read_report, message.report)
         self._rejected.clear()
         return received
 
     def end_round(self, t: int) -> None:
-        """Tell everybody that round t is over, and what comes next."""
+        """Tell everybody, away or not, that round t is over, and what comes next; who is away then waits."""
         last = t + 1 == self.plan.rounds
+        if not last:
+            self._present = self.plan.present(t + 1)
         self._expect("leave", 0, 0) if last else self._expect("features", t + 1, 0)
-        for k in range(len(self.plan.users)):
+        for k, here in enumerate(self._present):
             message = pb.EdgeMessage()
             message.round_end.round = t
-            message.round_end.next.ask = pb.Next.LEAVE if last else pb.Next.FEATURES
-            if not last:
+            message.round_end.next.ask = pb.Next.LEAVE if last else pb.Next.FEATURES if here else pb.Next.WAIT
+            if here and not last:
                 message.round_end.next.key.round = t + 1
             self._send(k, message)
 
     async def farewell(self) -> list[bytes]:
         """Wait for every Leave; SHA-256 of each user's parameters, in scenario order."""
-        hashes = [message.leave.parameters_sha256 for _, message in await self._gather()]
+        hashes = [message.leave.parameters_sha256 for _, message, _ in await self._gather()]
         for k in range(len(self.plan.users)):
             self._send(k, pb.EdgeMessage(goodbye=pb.Goodbye()))
         return hashes
@@ -194,7 +207,9 @@ class Cell:
 
     def _expect(self, kind: Kind, t: int, i: int, users: Iterable[int] | None = None) -> None:
         self._done = None
-        self._attendance.expect((kind, t, i), range(len(self.plan.users)) if users is None else users)
+        if users is None:
+            users = [k for k, here in enumerate(self._present) if here or kind == "leave"]
+        self._attendance.expect((kind, t, i), users)
 
     def _ask_after(self, t: int, i: int) -> None:
         """Open what follows slot i before anybody is told, so that no answer comes too early."""
@@ -208,6 +223,8 @@ class Cell:
     def _set_next(self, answer: pb.Next, k: int, t: int, i: int) -> None:
         if self.stopping:
             answer.ask = pb.Next.LEAVE
+        elif i < self.plan.slots and k in self._attendance.ahead and k in self._spoke:
+            answer.ask = pb.Next.WAIT
         elif i < self.plan.slots:
             answer.ask, answer.key.round, answer.key.slot = pb.Next.FEATURES, t, i
         elif self._validating[k]:
@@ -217,15 +234,23 @@ class Cell:
 
     @property
     def _validating(self) -> list[bool]:
-        return [user.validation_batch > 0 for user in self.plan.users]
+        return [here and user.validation_batch > 0 for here, user in zip(self._present, self.plan.users, strict=True)]
 
-    async def _gather(self) -> list[tuple[int, pb.UserMessage]]:
+    def _call_back(self, t: int) -> None:
+        """Tell those who are away in round t to leave."""
+        for k, here in enumerate(self._present):
+            if not here:
+                leave = pb.Next(ask=pb.Next.LEAVE)
+                self._send(k, pb.EdgeMessage(round_end=pb.RoundEnd(round=t, next=leave)))
+
+    async def _gather(self) -> list[Said]:
         if self._failure:
             raise self._failure
         if not self._attendance.complete:
             await self._wait()
-        for k, _ in (answers := self._attendance.answers):
-            self.bytes_up[k] += self._sizes[k]
+        answers = self._attendance.answers
+        for k, _, size in answers:
+            self.bytes_up[k] += size
         return answers
 
     async def _wait(self) -> None:
@@ -251,7 +276,7 @@ class Cell:
 
     async def _features(self, validation: bool) -> list[Tensor | None]:
         received: list[Tensor | None] = [None] * len(self.plan.users)
-        for k, message in await self._gather():
+        for k, message, _ in await self._gather():
             user = self.plan.users[k]
             spec = user.validation if validation else user.features
             received[k] = self._checked(k, read_tensor, message.features.features, spec, "features")
@@ -277,6 +302,15 @@ class Cell:
             event = {"event": "rejected", "user": name, **self._key, "field": error.field}
             self._event({**event, "reason": str(error)})
             return None
+
+    def _require_somebody(self) -> None:
+        """Several users do not go bad in the same slot: the model has."""
+        if len(self._rejected) == sum(self._present) > 1:
+            said = next(iter(self._rejected.values()))
+            raise RunFailed(
+                f"every user was rejected in {self._where} ({said.field}: {said.reason}): the model has diverged; "
+                "lower edge.primal.step or set edge.primal.cap"
+            )
 
     @property
     def _key(self) -> Event:

@@ -83,6 +83,45 @@ class Constant(Scoring):
     weights: Literal["equal"] | tuple[Positive, ...] = "equal"
 
 
+class ScaleInvariant(Scoring):
+    """Weights 1/(K loss): descent on the mean log-loss."""
+
+    kind: Literal["scale_invariant"]
+
+
+class QFfl(Scoring):
+    """Weights loss^q / K (q-FFL)."""
+
+    kind: Literal["q_ffl"]
+    q: Annotated[float, Field(ge=0)] = 1.0
+
+
+class Afl(Scoring):
+    """Max-min: weights on the simplex climb by `step` times the losses (AFL)."""
+
+    kind: Literal["afl"]
+    step: Positive = 0.1
+
+
+class Cagrad(Scoring):
+    """CAGrad: the direction that serves the worst-off user best, within `c` of the mean gradient."""
+
+    kind: Literal["cagrad"]
+    c: Annotated[float, Field(ge=0, lt=1)] = 0.5
+
+
+class Gramian(Scoring):
+    """Rules without options that look at the inner products of the users' encoder gradients."""
+
+    kind: Literal["mgda", "pcgrad", "nash_mtl", "fairgrad", "imtl_g", "aligned_mtl", "upgrad"]
+
+
+class ParameterFree(Scoring):
+    """Weights that answer predicted round means; how far earlier rounds count is learned."""
+
+    kind: Literal["parameter_free"]
+
+
 class CustomAggregator(Scoring):
     """Your own aggregator, as `module:Class`; `args` go to its constructor, after the alpha-fair family."""
 
@@ -109,9 +148,11 @@ class Primal(Config):
     """The step (5): its size, its domain Theta, and an optional cap on the weighted gradient's norm.
 
     gradient, limit: for `theory` and `guess`, where G comes from, and whether eta may exceed 1/L (maths.md A2.10).
+    curvature: for `free`, from the weighted gradient alone, or from every user's own (K times the memory).
     """
 
-    step: Positive | Literal["theory", "guess"] = 0.1
+    step: Positive | Literal["theory", "guess", "free"] = 0.1
+    curvature: Literal["joint", "exact"] = "joint"
     gradient: Literal["measured", "worst_case"] = "measured"
     limit: Literal["none", "inverse_smoothness"] = "none"
     domain: Domain = "none"
@@ -127,13 +168,14 @@ class StepTowards(Config):
 class Meta(Config):
     """The outer loop (7): its rule, what stands for theta_star, and its domain X."""
 
-    rule: Literal["running_mean", "continue", "scratch"] | StepTowards = "running_mean"
+    rule: Literal["running_mean", "continue", "scratch", "learned"] | StepTowards = "running_mean"
     target: Literal["last", "average", "oracle"] = "last"
     domain: Domain = "none"
 
 
 Encoder = Annotated[Linear | Mlp | Lenet, Field(discriminator="kind")] | Custom
-Aggregator = Annotated[OwoFmtl | Constant, Field(discriminator="kind")] | CustomAggregator
+BuiltIn = OwoFmtl | ParameterFree | Constant | ScaleInvariant | QFfl | Afl | Cagrad | Gramian
+Aggregator = Annotated[BuiltIn, Field(discriminator="kind")] | CustomAggregator
 
 
 class Edge(Config):

@@ -59,13 +59,17 @@ class AlphaFair:
 
     def conjugate(self, w: Tensor) -> float:
         """c(w) below Eq. (3), w [K] in W; -1 per user at alpha = 1, -K at alpha = 0 (where w = -1)."""
+        return float(self.conjugates(w).sum())
+
+    def conjugates(self, w: Tensor) -> Tensor:
+        """Each user's term of c(w), w [..., K] in W."""
         if self.alpha == 0:
-            return -float(w.numel())
+            return -torch.ones_like(w)
         log_weight = (-w).log()
         if self.alpha == 1:
-            return float((-log_weight - 1).sum())
+            return -log_weight - 1
         rest = 1 - self.alpha
-        return float((self.alpha * torch.expm1(log_weight * (-rest / self.alpha)) / rest - 1).sum())
+        return self.alpha * torch.expm1(log_weight * (-rest / self.alpha)) / rest - 1
 
     def proxy(self, w: Tensor, u: Tensor) -> float:
         """Psi(w, u) = c(w) - w.u, Eq. (3). w [K] in W, u [K] any real."""

@@ -44,8 +44,8 @@ def parse(data: bytes) -> pb.UserMessage:
         raise Refused("INVALID_ARGUMENT", f"{len(data)} bytes that are no UserMessage") from error
 
 
-def read_join(data: bytes, plan: RunPlan) -> str:
-    """The name of the user that wants to join. Raises Refused unless run, protocol and sizes are as planned."""
+def read_join(data: bytes, plan: RunPlan) -> pb.Join:
+    """The Join in `data`. Raises Refused unless run, protocol and sizes are as planned."""
     join = parse(data).join
     if join.protocol != PROTOCOL:
         raise Refused("FAILED_PRECONDITION", f"protocol {join.protocol}, but this edge speaks {PROTOCOL}")
@@ -54,7 +54,9 @@ def read_join(data: bytes, plan: RunPlan) -> str:
     for user in plan.users:
         if user.name == join.user:
             _agree(join, user)
-    return join.user
+    if join.sends_ahead and join.wants_feature_gradient:
+        raise Refused("INVALID_ARGUMENT", f"user {join.user!r} trains its front, so it cannot send features ahead")
+    return join
 
 
 def read_tensor(said: pb.Tensor, spec: Spec, field: str) -> Tensor:
@@ -69,7 +71,7 @@ def read_tensor(said: pb.Tensor, spec: Spec, field: str) -> Tensor:
 
 def require_finite(outputs: Tensor) -> Tensor:
     """`outputs`, the model's answer to one user's features. Raises BadField: a finite model overflowed on them."""
-    if not bool(outputs.isfinite().all()):
+    if not math.isfinite(outputs.sum().item()) and not bool(outputs.isfinite().all()):
         raise BadField("features", pb.Rejected.NOT_FINITE, "they are finite, but the model's outputs on them are not")
     return outputs
 

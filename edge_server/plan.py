@@ -17,7 +17,7 @@ class UserPlan:
     """One user as agreed in the scenario; its Join must say the same.
 
     feature_shape, output_shape: one sample, without the batch. l_max: the loss that means utility 0.
-    away: the rounds in which it takes no part.
+    away: the rounds, from 1, in which it takes no part. Raises ValueError for round 0.
     """
 
     name: str
@@ -29,6 +29,10 @@ class UserPlan:
     validation_batch: int
     trainable_front: bool
     away: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if 0 in self.away:
+            raise ValueError(f"user {self.name!r} is away in round 0, when everybody joins")
 
     @cached_property
     def features(self) -> Spec:

@@ -29,9 +29,10 @@ class Trace:
 class RoundRecord:
     """One round of m slots and K users. NaN stands for what a user did not give.
 
-    loss, utility, weight [m, K]; weight is |w| as applied. bytes_up, bytes_down [m, K] in bytes.
-    t_slot, t_edge [m] and t_user [m, K] in seconds. status [m, K]: index into STATUS.
-    val_loss, val_accuracy [K]: on theta_{m+1}.
+    loss, utility, weight [m, K]; weight is -w as applied: |w|, but below 0 where a rule steps against a user.
+    bytes_up, bytes_down [m, K] in bytes. t_slot, t_edge [m] and t_user [m, K] in seconds. status [m, K]: index into
+    STATUS. val_loss, val_accuracy [K]: on theta_{m+1}. eta: the inner step; of the last slot, where it is learned.
+    pull: the learned s that placed x. dual_gap, primal_regret, drift: `edge_server.certificate`.
     """
 
     round: int
@@ -54,6 +55,11 @@ class RoundRecord:
     regret: float = np.nan
     residual: float = np.nan
     bound: float = np.nan
+    eta: float = np.nan
+    pull: float = np.nan
+    dual_gap: float = np.nan
+    primal_regret: float = np.nan
+    drift: float = np.nan
     gradient_norm: float = 0.0
     capped: int = 0
     trace: Trace | None = None
@@ -79,6 +85,11 @@ class RoundRecord:
         )
 
     @property
+    def present(self) -> NDArray[np.bool_]:
+        """[K]: who took part in the round, heard or rejected."""
+        return np.asarray((self.status != ABSENT).any(axis=0))
+
+    @property
     def mean_utility(self) -> Floats:
         """[K], over the slots that were applied."""
         return mean_over_slots(self.utility)
@@ -91,12 +102,12 @@ class RoundRecord:
     @property
     def w_mean(self) -> Floats:
         """[K], mean |w| over the slots that were applied."""
-        return mean_over_slots(self.weight)
+        return mean_over_slots(np.abs(self.weight))
 
     @property
     def sum_w(self) -> float:
         """Mean over slots of sum_k |w_ik|, absent users counting as nothing."""
-        return float(np.nansum(self.weight, axis=1).mean())
+        return float(np.nansum(np.abs(self.weight), axis=1).mean())
 
 
 def _unknown(*shape: int) -> Floats:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from time import perf_counter
 from typing import Literal
 
@@ -10,14 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edge_server.aggregators import Aggregator
+from edge_server.aggregators import Aggregator, Slot
 from edge_server.cell import Cell, RunFailed
 from edge_server.compute import Compute
 from edge_server.domains import Domain
 from edge_server.messages import Feedback
 from edge_server.outer import Hindsight, OuterLoop, ServedMean
+from edge_server.parameter_free import Descent, Learner
 from edge_server.primal_dual import cap_gradient, primal_step
-from edge_server.record import APPLIED, REJECTED, Event, Floats, RoundRecord, Trace
+from edge_server.record import ABSENT, APPLIED, REJECTED, Event, Floats, RoundRecord, Trace
 from edge_server.scoring import Scorer
 from edge_server.shared_model import SharedModel
 from edge_server.step_size import Guess
@@ -50,7 +52,10 @@ class InnerStep:
 
 @dataclass
 class Rounds:
-    """A run at the edge. State between slots: `model` (theta), `duals` (w) and `outer` (x)."""
+    """A run at the edge. State between slots: `model` (theta), `duals` (w), `outer` (x), and `learner` if there is one.
+
+    learner: takes the place of `inner.eta`, and gives `outer`, whose rule is then `continue`, its target.
+    """
 
     cell: Cell
     model: SharedModel
@@ -63,12 +68,14 @@ class Rounds:
     on_round: Callable[[RoundRecord], None]
     on_event: Callable[[Event], None]
     oracle: Oracle | None = None
+    learner: Learner | None = None
     trace: bool = False
 
     def __post_init__(self) -> None:
         plan = self.cell.plan
         self.duals = self.aggregator.start(len(plan.users))
         self._l_max = np.array([user.l_max for user in plan.users])
+        self._present = np.array(plan.present(0))
 
     async def run(self) -> list[bytes]:
         """All rounds; SHA-256 of every user's parameters, in scenario order. Raises RunFailed."""
@@ -81,6 +88,8 @@ class Rounds:
     async def round(self, t: int) -> None:
         """Round t: m slots from x_t, then the outer step (7)."""
         record = RoundRecord.empty(t, self.cell.plan.slots, len(self.cell.plan.users))
+        record.eta = self.inner.eta
+        self._present = np.array(self.cell.plan.present(t))
         self.model.load(self.outer.x)
         self.duals = self.aggregator.begin_round(self.duals)
         served = ServedMean()
@@ -120,23 +129,40 @@ class Rounds:
         """Eqs. (5) and (9). Returns each user's unweighted feature gradient."""
         losses = np.array([math.nan if f is None else f.loss for f in feedback])
         utilities = torch.from_numpy(self._l_max - losses)
-        w = self.aggregator.weights(self.duals, utilities)
-        gradient = self.model.backward([None if f is None else f.gradient for f in feedback], w)
-        self._primal_step(gradient, record, i)
-        self.duals = self.aggregator.step(self.duals, utilities)
+        gradients = [None if f is None else f.gradient for f in feedback]
+        slot = Slot(torch.from_numpy(losses), utilities, cache(partial(self.model.gramian, gradients)))
+        w = self._weights(slot, record.round, i)
+        exact = self.learner is not None and self.learner.curvature == "exact"
+        per_user = self.model.user_gradients(gradients) if exact else None
+        gradient = self.model.backward(gradients, w)
+        self._primal_step(gradient, w, slot.losses, per_user, record, i)
+        self.duals = self.aggregator.step(self.duals, slot)
         self._write(record, i, losses, utilities, w)
         return self.model.feature_gradients()
 
-    def _primal_step(self, gradient: Tensor, record: RoundRecord, i: int) -> None:
-        norm = float(torch.linalg.vector_norm(gradient, dtype=torch.float64))
+    def _weights(self, slot: Slot, t: int, i: int) -> Tensor:
+        try:
+            return self.aggregator.weights(self.duals, slot)
+        except ValueError as error:
+            raise RunFailed(f"edge.aggregator has no weights in round {t}, slot {i}: {error}") from error
+
+    def _primal_step(
+        self, gradient: Tensor, w: Tensor, losses: Tensor, per_user: Tensor | None, record: RoundRecord, i: int
+    ) -> None:
+        norm = float(torch.linalg.vector_norm(gradient))
         if not math.isfinite(norm):
             raise _diverged("the weighted gradient", record.round, i)
         record.gradient_norm = max(record.gradient_norm, norm)
         if self.inner.cap is not None:
             gradient, capped = cap_gradient(gradient, self.inner.cap)
             record.capped += capped
-        theta = primal_step(self.model.theta, gradient, self.inner.eta, self.inner.domain)
-        if not bool(theta.isfinite().all()):
+        if self.learner is None:
+            theta = primal_step(self.model.live_theta, gradient, self.inner.eta, self.inner.domain)
+        else:
+            descent = Descent.of(gradient, w, losses, per_user)
+            theta, self.learner = self.learner.step(self.model.theta, descent, self.inner.domain)
+            record.eta, record.pull = self.learner.eta, self.learner.pull
+        if not math.isfinite(theta.sum().item()) and not bool(theta.isfinite().all()):
             raise _diverged("theta after the step", record.round, i)
         self.model.load(theta)
 
@@ -154,8 +180,10 @@ class Rounds:
 
     def _outer_step(self, served: ServedMean, hindsight: Hindsight | None) -> None:
         x, theta_star = self.outer.x, self._theta_star(served, hindsight)
+        if self.learner is not None:
+            self.learner = self.learner.after(theta_star)
         try:
-            self.outer = self.outer.next(theta_star)
+            self.outer = self.outer.next(theta_star if self.learner is None else self.learner.x)
         except FloatingPointError as error:
             raise RunFailed(str(error)) from error
         self.inner = self.inner.after(x, theta_star)
@@ -168,12 +196,12 @@ class Rounds:
         return self.model.theta
 
     def _write(self, record: RoundRecord, i: int, losses: Floats, utilities: Tensor, w: Tensor) -> None:
-        absent = np.isnan(losses)
+        unheard = np.isnan(losses)
         record.loss[i] = losses
         record.utility[i] = utilities.numpy()
-        record.weight[i] = np.where(absent, np.nan, -w.numpy())
+        record.weight[i] = np.where(unheard, np.nan, -w.numpy())
         record.out_of_range[i] = self.aggregator.fairness.out_of_range(utilities).numpy()
-        record.status[i] = np.where(absent, REJECTED, APPLIED)
+        record.status[i] = np.where(self._present, np.where(unheard, REJECTED, APPLIED), ABSENT)
         if record.trace is not None:
             record.trace.w[i] = w.numpy()
             record.trace.theta[i + 1] = self.model.theta.numpy()
@@ -190,7 +218,7 @@ class Rounds:
         if record.capped:
             self.on_event({"event": "capped", "round": record.round, "slots": record.capped})
         if record.trace is not None:
-            nobody = torch.full_like(self.duals.w, math.nan)
+            nobody = Slot.of(torch.full_like(self.duals.w, math.nan), 0.0)
             record.trace.w[-1] = self.aggregator.weights(self.duals, nobody).numpy()
             record.trace.x_next = self.outer.x.numpy()
             record.trace.theta_star = None if hindsight is None else hindsight.theta.numpy()

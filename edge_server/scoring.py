@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from edge_server.certificate import certify
 from edge_server.fairness import AlphaFair
 from edge_server.outer import Hindsight
 from edge_server.primal_dual import regret_bound, residual
@@ -21,7 +23,10 @@ class Theory:
 
 
 class Scorer:
-    """Scores rounds with the run's alpha-fair family; `theory` is None where the bound does not apply."""
+    """Scores rounds with the run's alpha-fair family; `theory` is None where the bound does not apply.
+
+    Who is away for a whole round is not in its sums: F of a round with fewer users has fewer terms.
+    """
 
     def __init__(self, fairness: AlphaFair, l_max: Floats, theory: Theory | None = None):
         self._fairness = fairness
@@ -30,22 +35,30 @@ class Scorer:
         self._residuals: list[float] = []
 
     def score(self, record: RoundRecord, hindsight: Hindsight | None) -> None:
-        """Fill in the round's scores. hindsight: utilities [m, K] at theta*_t, where an oracle ran."""
-        record.fairness = self._extended(record.mean_utility)
-        record.slot_fairness = self._extended(record.utility.ravel()) / len(record.utility)
-        record.val_fairness = self._extended(self._l_max - record.val_loss)
+        """Fill in the round's scores, over the users that took part. hindsight: utilities [m, K] at theta*_t."""
+        here = record.present
+        record.fairness = self._extended(record.mean_utility[here])
+        record.slot_fairness = self._extended(record.utility[:, here].ravel()) / len(record.utility)
+        record.val_fairness = self._extended((self._l_max - record.val_loss)[here])
         if hindsight is not None:
-            self._regret(record, hindsight.utilities.numpy())
+            self._regret(record, hindsight.utilities.numpy(), here)
+        self._certify(record, hindsight, here)
+
+    def _certify(self, record: RoundRecord, hindsight: Hindsight | None, here: NDArray[np.bool_]) -> None:
+        w, u = torch.from_numpy(-record.weight[:, here]), torch.from_numpy(record.utility[:, here])
+        best = None if hindsight is None else hindsight.utilities[:, torch.from_numpy(here)]
+        if found := certify(self._fairness, w, u, best):
+            record.dual_gap, record.primal_regret, record.drift = found
 
     def _extended(self, utility: Floats) -> float:
         return np.nan if np.isnan(utility).any() else self._fairness.extended(torch.from_numpy(utility))
 
-    def _regret(self, record: RoundRecord, best: Floats) -> None:
+    def _regret(self, record: RoundRecord, best: Floats, here: NDArray[np.bool_]) -> None:
         """R_T's term of this round, on the slots that were applied; the bound with T := t (maths.md A1)."""
         best = np.where(np.isnan(record.utility), np.nan, best)
-        record.oracle_fairness = self._extended(mean_over_slots(best))
+        record.oracle_fairness = self._extended(mean_over_slots(best)[here])
         record.regret = record.oracle_fairness - record.fairness
-        record.residual = residual(torch.from_numpy(-record.weight), torch.from_numpy(best))
+        record.residual = residual(torch.from_numpy(-record.weight[:, here]), torch.from_numpy(best[:, here]))
         self._residuals.append(record.residual)
         if self._theory is not None:
             slots, users = record.loss.shape

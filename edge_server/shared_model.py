@@ -9,6 +9,9 @@ from torch import Tensor, nn
 PerUser = list[Tensor | None]
 """One entry per user in scenario order; None for an absent user."""
 
+_DIVISIBLE = 1e-12
+"""A weight below this is not divided out of a feature gradient."""
+
 
 class SharedModel:
     """Owns an encoder whose parameters are views of one flat theta [d], and their gradients of one flat [d].
@@ -31,6 +34,11 @@ class SharedModel:
     def theta(self) -> Tensor:
         """A copy of the parameters [d], in the run's type."""
         return self._theta.clone()
+
+    @property
+    def live_theta(self) -> Tensor:
+        """The parameters [d] themselves, to be read before they change."""
+        return self._theta
 
     def load(self, theta: Tensor) -> None:
         """Sets the parameters from theta [d], any floating type; forgets a slot that was not finished."""
@@ -69,11 +77,11 @@ class SharedModel:
         return _split(outputs, [0 if f is None else f.shape[0] for f in features], features)
 
     def backward(self, output_gradients: Sequence[Tensor | None], weights: Tensor) -> Tensor:
-        """Gradient [d] of sum_k |w_k| loss_k, in one pass; valid until the next `backward`.
+        """Gradient [d] of sum_k -w_k loss_k, in one pass; valid until the next `backward`.
 
         output_gradients: dloss_k/doutput_k [B_k, ...], None for a user that dropped out (its weight is not read).
-        weights [K]: w. Raises RuntimeError without a `forward` since the last call or `load`, ValueError on a
-        gradient whose shape is not that of the user's outputs.
+        weights [K]: w, below 0 for descent. Raises RuntimeError without a `forward` since the last call or `load`,
+        ValueError on a gradient whose shape is not that of the user's outputs.
         """
         self._gradient.zero_()
         self._unweighted = [None] * len(output_gradients)
@@ -84,15 +92,68 @@ class SharedModel:
         if outputs is None or inputs is None:
             raise RuntimeError("backward needs a forward pass first: no outputs are waiting for gradients")
         scale = self._row_weights(output_gradients, weights, outputs.dtype)
-        torch.autograd.backward(outputs, self._joined(output_gradients, outputs) * _beside(scale, outputs))
+        joined = self._joined(output_gradients, outputs)
+        exact = self._exact_feature_gradients(outputs, inputs, joined, scale)
+        torch.autograd.backward(outputs, joined * _beside(scale, outputs))
         if inputs.grad is not None:
-            self._unweighted = _split(inputs.grad / _beside(scale, inputs), self._sizes, output_gradients)
+            unweighted = inputs.grad / _beside(scale, inputs) if exact is None else exact
+            self._unweighted = _split(unweighted, self._sizes, output_gradients)
         return self._gradient
 
-    def feature_gradients(self) -> PerUser:
-        """dloss_k/dfeatures_k [B_k, ...] of the last `backward`, unweighted: divided by |w_k| (maths.md A2.15).
+    def gramian(self, output_gradients: Sequence[Tensor | None]) -> Tensor:
+        """Inner products [K, K] float64 of the users' gradients of their own losses; zeros where no gradient is given.
 
-        None for users that gave no output gradient, and for everyone when they were not asked for.
+        Between `forward` and `backward`, else RuntimeError; both graphs are left alone. Every user's rows go through
+        the encoder again by themselves, once per group of parameters, and a group is at most as large as the largest
+        parameter p: K^2 + K p numbers in float64 are held, not K d.
+        """
+        if self._features is None or self._outputs is None:
+            raise RuntimeError("the Gramian needs a forward pass first: no outputs are waiting for gradients")
+        self._joined(output_gradients, self._outputs)
+        features = self._features.detach().split_with_sizes(self._sizes)
+        rows = [(x, g) for x, g in zip(features, output_gradients, strict=True) if g is not None]
+        given = torch.tensor([g is not None for g in output_gradients])
+        total = torch.zeros(len(given), len(given), dtype=torch.float64)
+        for group in _groups(list(self._encoder.parameters())):
+            total[given.outer(given)] += self._products(rows, group).flatten()
+        return total
+
+    def user_gradients(self, output_gradients: Sequence[Tensor | None]) -> Tensor:
+        """The users' gradients of their own losses [K, d], in the run's type; zeros where no gradient is given.
+
+        Between `forward` and `backward`, whose graph is left alone; RuntimeError without one. K d numbers are held.
+        """
+        if self._features is None or self._outputs is None:
+            raise RuntimeError("users' gradients need a forward pass first: no outputs are waiting for gradients")
+        self._joined(output_gradients, self._outputs)
+        found = self._theta.new_zeros(len(output_gradients), self._theta.numel())
+        features = self._features.detach().split_with_sizes(self._sizes)
+        parameters = list(self._encoder.parameters())
+        for row, x, gradient in zip(found, features, output_gradients, strict=True):
+            if gradient is not None:
+                slopes = torch.autograd.grad(self._encoder(x), parameters, gradient, materialize_grads=True)
+                row.copy_(torch.cat([slope.reshape(-1) for slope in slopes]))
+        return found
+
+    def _products(self, rows: list[tuple[Tensor, Tensor]], group: list[nn.Parameter]) -> Tensor:
+        """Inner products [P, P] float64 in a group of parameters; rows: features and output gradients of P users."""
+        found = torch.empty(len(rows), sum(p.numel() for p in group), dtype=torch.float64)
+        for row, (x, gradient) in zip(found, rows, strict=True):
+            slopes = torch.autograd.grad(self._encoder(x), group, gradient, materialize_grads=True)
+            row.copy_(torch.cat([slope.reshape(-1) for slope in slopes]))
+        return found @ found.T
+
+    def _exact_feature_gradients(self, outputs: Tensor, inputs: Tensor, joined: Tensor, scale: Tensor) -> Tensor | None:
+        """dloss/dinput [N, ...] by a pass of its own, where a weight is too small to be divided out; else None."""
+        if not inputs.requires_grad or float(scale.abs().min()) >= _DIVISIBLE:
+            return None
+        return torch.autograd.grad(outputs, inputs, joined, retain_graph=True)[0]
+
+    def feature_gradients(self) -> PerUser:
+        """dloss_k/dfeatures_k [B_k, ...] of the last `backward`, unweighted: divided by -w_k (maths.md A2.15).
+
+        A weight of 0, or next to it, costs one more pass. None for users that gave no output gradient, and for
+        everyone when they were not asked for.
         """
         return self._unweighted
 
@@ -101,8 +162,8 @@ class SharedModel:
             self._sizes, self._counts = sizes, torch.tensor(sizes)
 
     def _row_weights(self, given: Sequence[Tensor | None], weights: Tensor, dtype: torch.dtype) -> Tensor:
-        """|w| of every row's user [N]; 1 for a user that dropped out."""
-        scale = weights.abs()
+        """-w of every row's user [N]; 1 for a user that dropped out."""
+        scale = -weights
         dropped = [g is None for g in given]
         if True in dropped:
             scale = torch.where(torch.tensor(dropped), 1.0, scale)
@@ -134,6 +195,20 @@ def _flatten(encoder: nn.Module) -> tuple[Tensor, Tensor]:
         parameter.data = values.view(shape)
         parameter.grad = slopes.view(shape)
     return theta, gradient
+
+
+def _groups(parameters: list[nn.Parameter]) -> list[list[nn.Parameter]]:
+    """All parameters in few groups, largest first, none larger than the largest parameter."""
+    limit = max(parameter.numel() for parameter in parameters)
+    groups: list[list[nn.Parameter]] = []
+    for parameter in sorted(parameters, key=lambda p: -p.numel()):
+        room = (g for g in groups if sum(p.numel() for p in g) + parameter.numel() <= limit)
+        fitting = next(room, None)
+        if fitting is None:
+            groups.append([parameter])
+        else:
+            fitting.append(parameter)
+    return groups
 
 
 def _join(features: Sequence[Tensor | None]) -> Tensor | None:

@@ -69,7 +69,7 @@ class UserMessage(_message.Message):
     def __init__(self, join: _Optional[_Union[Join, _Mapping]] = ..., features: _Optional[_Union[Features, _Mapping]] = ..., feedback: _Optional[_Union[Feedback, _Mapping]] = ..., report: _Optional[_Union[Report, _Mapping]] = ..., leave: _Optional[_Union[Leave, _Mapping]] = ...) -> None: ...
 
 class Join(_message.Message):
-    __slots__ = ("protocol", "run", "user", "incarnation", "dtype", "feature_shape", "batch", "validation_batch", "wants_feature_gradient")
+    __slots__ = ("protocol", "run", "user", "incarnation", "dtype", "feature_shape", "batch", "validation_batch", "wants_feature_gradient", "sends_ahead")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     RUN_FIELD_NUMBER: _ClassVar[int]
     USER_FIELD_NUMBER: _ClassVar[int]
@@ -79,6 +79,7 @@ class Join(_message.Message):
     BATCH_FIELD_NUMBER: _ClassVar[int]
     VALIDATION_BATCH_FIELD_NUMBER: _ClassVar[int]
     WANTS_FEATURE_GRADIENT_FIELD_NUMBER: _ClassVar[int]
+    SENDS_AHEAD_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     run: str
     user: str
@@ -88,7 +89,8 @@ class Join(_message.Message):
     batch: int
     validation_batch: int
     wants_feature_gradient: bool
-    def __init__(self, protocol: _Optional[int] = ..., run: _Optional[str] = ..., user: _Optional[str] = ..., incarnation: _Optional[int] = ..., dtype: _Optional[_Union[DType, str]] = ..., feature_shape: _Optional[_Iterable[int]] = ..., batch: _Optional[int] = ..., validation_batch: _Optional[int] = ..., wants_feature_gradient: _Optional[bool] = ...) -> None: ...
+    sends_ahead: bool
+    def __init__(self, protocol: _Optional[int] = ..., run: _Optional[str] = ..., user: _Optional[str] = ..., incarnation: _Optional[int] = ..., dtype: _Optional[_Union[DType, str]] = ..., feature_shape: _Optional[_Iterable[int]] = ..., batch: _Optional[int] = ..., validation_batch: _Optional[int] = ..., wants_feature_gradient: _Optional[bool] = ..., sends_ahead: _Optional[bool] = ...) -> None: ...
 
 class Features(_message.Message):
     __slots__ = ("key", "features")

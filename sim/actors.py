@@ -14,6 +14,7 @@ from edge_server.cell import Cell, RunFailed
 from edge_server.compute import OneThread
 from edge_server.record import Event, RoundRecord, Trace
 from edge_server.service import EdgeServer, serve
+from sim.allocator import keep_buffers
 from sim.build import build_rounds, build_session
 from sim.local import Outcome, host
 from sim.oracle import NotConverged
@@ -84,6 +85,7 @@ class EdgeActor:
     """The edge of one run in a process of its own."""
 
     def __init__(self, recipe: str):
+        keep_buffers()
         self._design, self._step = from_recipe(recipe)
         self._news = News()
         self._told = asyncio.Event()
@@ -133,6 +135,7 @@ class HostActor:
     """Some users of one run on one event loop in a process of their own."""
 
     def __init__(self, recipe: str, users: list[int]):
+        keep_buffers()
         self._design, _ = from_recipe(recipe)
         self._users = users
 

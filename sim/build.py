@@ -14,6 +14,7 @@ from edge_server.build import build_domain, build_outer
 from edge_server.cell import Cell
 from edge_server.compute import Compute
 from edge_server.encoders import EncoderError, build_encoder, output_shape
+from edge_server.parameter_free import Learner
 from edge_server.plan import RunPlan, UserPlan
 from edge_server.record import Event, RoundRecord
 from edge_server.rounds import InnerStep, Rounds
@@ -113,13 +114,15 @@ def build_rounds(
     edge, first = scenario.edge, plan.users[0]
     encoder = build_encoder(edge.encoder, first.feature_shape, first.dtype, stream_seed(scenario.seed, "encoder"))
     model = SharedModel(encoder, feature_gradients=any(user.trainable_front for user in plan.users))
-    aggregator = build_aggregator(edge.aggregator)
+    aggregator = build_aggregator(edge.aggregator, stream_seed(scenario.seed, "aggregator"))
     l_max = np.array([user.l_max for user in plan.users])
+    outer = build_outer(edge.meta, model.theta)
+    learned = edge.primal.step == "free"
     return Rounds(
         cell=cell,
         model=model,
         aggregator=aggregator,
-        outer=build_outer(edge.meta, model.theta),
+        outer=outer,
         inner=InnerStep(step.eta, build_domain(edge.primal.domain), edge.primal.cap, step.guess, step.limit),
         target=edge.meta.target,
         scorer=Scorer(aggregator.fairness, l_max, step.bounding),
@@ -127,6 +130,7 @@ def build_rounds(
         on_round=on_round,
         on_event=on_event,
         oracle=hindsights(design) if wants_oracle(scenario) else None,
+        learner=Learner.start(outer.x, first.dtype, edge.primal.curvature) if learned else None,
         trace=scenario.record.parameters,
     )
 

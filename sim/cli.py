@@ -14,6 +14,7 @@ import typer
 from sim import data
 from sim import report as reports
 from sim.advice import advice
+from sim.allocator import keep_buffers
 from sim.bench.commands import app as bench_app
 from sim.build import check
 from sim.console import Interrupts, Screen, fail, say, say_json, say_table
@@ -148,6 +149,7 @@ def data_fetch(
 def main() -> None:
     """Entry point."""
     torch.set_num_threads(1)
+    keep_buffers()
     sys.path.insert(0, os.getcwd())
     app()
 

@@ -6,6 +6,7 @@ The only ray file. No tensor of the slot loop goes through Ray; actors are given
 import atexit
 import importlib
 import os
+import re
 import shutil
 import socket
 import tempfile
@@ -146,8 +147,14 @@ class _Run:
         except self._ray.exceptions.RayTaskError as error:
             raise RunFailed(f"{who} failed: {str(error).strip().splitlines()[-1]}") from error
         except self._ray.exceptions.RayError as error:
-            raise RunFailed(f"{who} died: {' '.join(str(error).split())[:300]}") from error
+            raise RunFailed(f"{who} died: {_in_one_line(error)}") from error
         return data
+
+
+def _in_one_line(error: Exception) -> str:
+    """What Ray says, without its colours; the last line alone where a constructor raised it."""
+    text = re.sub(r"\x1b\[\d+m", "", str(error)).strip()
+    return text.splitlines()[-1] if "creation task" in text else " ".join(text.split())[:300]
 
 
 def _ray() -> Any:

@@ -19,6 +19,8 @@ def cross_problems(root: Node) -> Iterator[Problem]:
         yield from _adversaries(root, path, user)
         yield from _data(path, user)
     yield from _convexity(root)
+    yield from _step(root)
+    yield from _learned(root)
     yield from _comparison_names(root)
 
 
@@ -117,16 +119,44 @@ def _data(path: str, user: Node) -> Iterator[Problem]:
         yield Problem(file.where, f"{path}.task.path", f"no such file: {file.value}")
 
 
+_CONVEX = {
+    ("meta", "target"): "oracle",
+    ("primal", "step"): "theory",
+    ("primal", "gradient"): "worst_case",
+    ("primal", "limit"): "inverse_smoothness",
+}
+
+
 def _convexity(root: Node) -> Iterator[Problem]:
-    target, step = get(root, "edge", "meta", "target"), get(root, "edge", "primal", "step")
-    asked = [
-        (f"edge.{path}", node)
-        for path, node, word in (("meta.target", target, "oracle"), ("primal.step", step, "theory"))
-        if node and node.value == word
-    ]
-    for path, node in asked:
-        for lack in _not_convex(root):
-            yield Problem(node.where, path, f"{node.value} needs a convex problem on a box: {lack}")
+    for path, word in _CONVEX.items():
+        if (node := get(root, "edge", *path)) and node.value == word:
+            for lack in _not_convex(root):
+                yield Problem(node.where, ".".join(("edge", *path)), f"{word} needs a convex problem on a box: {lack}")
+
+
+def _step(root: Node) -> Iterator[Problem]:
+    step = get(root, "edge", "primal", "step")
+    domain = get(root, "edge", "primal", "domain")
+    if step and step.value == "guess" and not (domain and isinstance(domain.value, dict)):
+        lack = "guess needs to know D: give edge.primal.domain as {box: c} or {ball: r}"
+        yield Problem(step.where, "edge.primal.step", lack)
+    for key, word in (("gradient", "worst_case"), ("limit", "inverse_smoothness")):
+        node = get(root, "edge", "primal", key)
+        if node and node.value == word and (step is None or step.value not in ("theory", "guess")):
+            yield Problem(node.where, f"edge.primal.{key}", f"{word} is for step: theory and step: guess")
+
+
+def _learned(root: Node) -> Iterator[Problem]:
+    """The learned step and the learned outer rule are one rule."""
+    step, rule = get(root, "edge", "primal", "step"), get(root, "edge", "meta", "rule")
+    free, learned = (step and step.value) == "free", (rule and rule.value) == "learned"
+    if step and free and not learned:
+        yield Problem(step.where, "edge.primal.step", "free learns with the outer rule: set edge.meta.rule to learned")
+    if rule and learned and not free:
+        yield Problem(rule.where, "edge.meta.rule", "learned needs edge.primal.step: free")
+    curvature = get(root, "edge", "primal", "curvature")
+    if curvature and not free:
+        yield Problem(curvature.where, "edge.primal.curvature", "is for step: free")
 
 
 def _not_convex(root: Node) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """Edge and users in one process and no socket: the same messages, packed and unpacked."""
 
 from collections import deque
+from collections.abc import Iterator
 
 from edge_server.attendance import OutOfOrder, Refused
 from edge_server.cell import Cell, RunFailed
@@ -27,12 +28,14 @@ class MemoryLine:
         if self._k is None:
             self._unread.append(data)
             return
+        for answer in self._answers(data):
+            self._receive(self._k, answer)
+
+    def _answers(self, data: bytes) -> Iterator[bytes]:
         try:
-            answer = self._session.react(data)
+            yield from self._session.react(data)
         except Exception as error:
             raise RunFailed(f"user {self._session.name!r} failed: {type(error).__name__}: {error}") from error
-        if answer is not None:
-            self._receive(self._k, answer)
 
     def _receive(self, k: int, answer: bytes) -> None:
         try:

@@ -1,6 +1,8 @@
 """One value of a scenario replaced by its dotted path: what `--set`, `sweep --over` and `compare` do."""
 
-from edge_server.config import Constant, OwoFmtl
+from typing import get_args
+
+from edge_server.config import BuiltIn
 from sim.suggest import did_you_mean
 from sim.yaml_lines import Node, parse_option
 
@@ -9,7 +11,11 @@ Steps = tuple[str, ...]
 SCORING = ("alpha", "u_min", "u_max")
 AGGREGATOR = ("edge", "aggregator")
 USER_CAP = 100_000
-_FIELDS = {"owo_fmtl": OwoFmtl.model_fields.keys(), "constant": Constant.model_fields.keys()}
+_FIELDS = {
+    kind: model.model_fields.keys()
+    for model in get_args(BuiltIn)
+    for kind in get_args(model.model_fields["kind"].annotation)
+}
 
 
 class UnknownPath(Exception):

@@ -41,6 +41,11 @@ _PER_ROUND = (
     "regret",
     "bound",
     "residual",
+    "eta",
+    "pull",
+    "dual_gap",
+    "primal_regret",
+    "drift",
     "gradient_norm",
     "capped",
 )

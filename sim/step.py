@@ -1,5 +1,6 @@
 """The inner step of a run and where it comes from; JSON for the processes that need it."""
 
+import math
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
@@ -10,7 +11,8 @@ from edge_server.step_size import Guess
 class Step(NamedTuple):
     """The inner step of a run, and what it comes from.
 
-    eta: of round 0. theory, guess: with `step: theory` and `step: guess`. limit: 1/L where eta may not exceed it.
+    eta: of round 0, NaN where it is learned. theory, guess: with `step: theory` and `step: guess`. limit: 1/L where
+    eta may not exceed it.
     """
 
     eta: float
@@ -49,7 +51,7 @@ def described(step: Step | None) -> dict[str, float | None]:
     """What summary.json says of the inner step; null for what was not used, or not known yet."""
     known = step and (step.theory or step.guess)
     return {
-        "step": step and step.eta,
+        "step": None if step is None or math.isnan(step.eta) else step.eta,
         "d_star": step.theory.d_star if step and step.theory else None,
         "gradient_bound": known.gradient_bound if known else None,
         "step_limit": step and step.limit,

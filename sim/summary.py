@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_server.record import APPLIED, LATE, REJECTED, RoundRecord
+from edge_server.record import ABSENT, APPLIED, LATE, REJECTED, RoundRecord
 
 _MEANS = ("fairness", "slot_fairness", "val_fairness", "regret", "sum_w")
 """What is averaged over the rounds in which it is known."""
@@ -21,7 +21,7 @@ class Summary:
         self._rounds = 0
         self._sums = dict.fromkeys(_MEANS, 0.0)
         self._known = dict.fromkeys(_MEANS, 0)
-        self._counts = dict.fromkeys(("applied", "late", "rejected", "out_of_range", "capped"), 0)
+        self._counts = dict.fromkeys(("applied", "late", "rejected", "absent", "out_of_range", "capped"), 0)
         self._slots = 0
 
     def add(self, record: RoundRecord) -> None:
@@ -36,7 +36,7 @@ class Summary:
             if not np.isnan(value):
                 self._sums[name] += value
                 self._known[name] += 1
-        for name, code in (("applied", APPLIED), ("late", LATE), ("rejected", REJECTED)):
+        for name, code in (("applied", APPLIED), ("late", LATE), ("rejected", REJECTED), ("absent", ABSENT)):
             self._counts[name] += int((record.status == code).sum())
         self._counts["out_of_range"] += int(record.out_of_range.sum())
         self._counts["capped"] += record.capped

@@ -3,6 +3,7 @@
 G is measured by pre-passes in memory on the same streams, or the closed form of the worst case.
 """
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -36,6 +37,8 @@ class NoTheory(Exception):
 def resolve_step(design: Blueprint, on_progress: Progress, stop: Callable[[], bool]) -> Step:
     """The inner step of a run. Raises NoTheory, NotConverged, RunFailed."""
     primal = design.scenario.edge.primal
+    if primal.step == "free":
+        return Step(math.nan)
     if not isinstance(primal.step, str):
         return Step(primal.step)
     try:

@@ -36,14 +36,14 @@ def worst_gradient(design: Blueprint) -> float:
         error = domain.box * np.abs(x).sum(-1) + np.abs(y)
         return np.asarray((2 * error * np.linalg.norm(x, axis=-1)).mean(-1))
 
-    return max(float(slot) for round_ in _rounds(design, steepest) for slot in round_)
+    return max(float(round_.max()) for round_ in _rounds(design, steepest))
 
 
 def smoothness(design: Blueprint) -> float:
     """L: the largest eigenvalue over slots of sum_k w_k 2 X_k'X_k / B. Raises NoWorstCase."""
 
     def hessian(x: Array, _y: Array) -> Array:
-        return 2 * np.swapaxes(x, -1, -2) @ x / x.shape[1]
+        return np.asarray(2 * np.swapaxes(x, -1, -2) @ x / x.shape[1])
 
     return max(float(np.linalg.eigvalsh(round_).max()) for round_ in _rounds(design, hessian))
 
@@ -81,4 +81,4 @@ def _together(design: Blueprint) -> Callable[[Sequence[int], Sequence[Array]], A
 
 def _size(term: Array) -> Array:
     """A term as a scalar per slot, or the 1 x 1 matrix of its largest eigenvalue."""
-    return term if term.ndim == 1 else np.linalg.eigvalsh(term)[:, -1:, None]
+    return term if term.ndim == 1 else np.asarray(np.linalg.eigvalsh(term)[:, -1:, None], np.float64)

@@ -65,8 +65,8 @@ class ShufflingLine:
                 data = await self._unread.get()
                 for _ in range(int(self.rng.integers(20))):
                     await asyncio.sleep(0)
-                answer = self._session.react(data)
-                if answer is not None:
+                for answer in self._session.react(data):
+                    await asyncio.sleep(0)
                     self.arrivals.append(self._session.name)
                     self._cell.receive(self._k, answer)
         except Exception as error:

@@ -1,6 +1,6 @@
 """Users that send something wrong at one moment of a run, and are honest otherwise."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -32,18 +32,16 @@ class Tampering:
     def join(self) -> bytes:
         return self._session.join()
 
-    def react(self, data: bytes) -> bytes | None:
-        answer = self._session.react(data)
-        if answer is None:
-            return None
-        message = pb.UserMessage.FromString(answer)
-        kind = message.WhichOneof("kind")
-        if kind != "leave":
-            key = getattr(message, kind).key
-            self.digests[kind, key.round, key.slot] = self._session._user.digest()
-        if self._when(message):
-            self._tamper(message)
-        return message.SerializeToString()
+    def react(self, data: bytes) -> Iterator[bytes]:
+        for answer in self._session.react(data):
+            message = pb.UserMessage.FromString(answer)
+            kind = message.WhichOneof("kind")
+            if kind != "leave":
+                key = getattr(message, kind).key
+                self.digests[kind, key.round, key.slot] = self._session._user.digest()
+            if self._when(message):
+                self._tamper(message)
+            yield message.SerializeToString()
 
 
 def at(kind: str, round_: int, slot: int) -> When:

@@ -135,7 +135,7 @@ class Churn(Config):
 
 
 class User(Config):
-    """One user: data, front, head, what may turn it hostile, and when it is there. `l_max` defaults to the edge's u_max."""
+    """One user: data, front, head, what may turn it hostile, when it is there. `l_max` defaults to the edge's u_max."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$")]
     l_max: float | None = None

@@ -33,8 +33,7 @@ async def live(session: Session, channel: grpc.aio.Channel) -> None:
             data = await call.read()
             if not isinstance(data, bytes):
                 raise LinkBroken(f"user {session.name!r}: {await _reason(call)}")
-            answer = session.react(data)
-            if answer is not None:
+            for answer in session.react(data):
                 await call.write(answer)
         await call.done_writing()
         await call.read()

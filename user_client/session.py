@@ -1,4 +1,8 @@
-"""A user's side of the conversation: every message of the edge has one answer. No socket, no clock."""
+"""A user's side of the conversation: what it answers to each message of the edge. No socket, no clock."""
+
+from collections.abc import Iterator
+
+from torch import Tensor
 
 from protos import PROTOCOL
 from protos import edge_pb2 as pb
@@ -36,34 +40,35 @@ class Session:
             batch=user.batch,
             validation_batch=user.validation_batch,
             wants_feature_gradient=user.trainable_front,
+            sends_ahead=not user.trainable_front,
         )
         return pb.UserMessage(join=join).SerializeToString()
 
-    def react(self, data: bytes) -> bytes | None:
-        """The answer to one message of the edge; None where there is nothing to say.
+    def react(self, data: bytes) -> Iterator[bytes]:
+        """The answers to one message of the edge, each as soon as it is known; often one, sometimes none.
 
         Raises ProtocolError for a message that fits nothing, BadTensor for one whose tensor does not fit.
         """
         message = pb.EdgeMessage.FromString(data)
         kind = message.WhichOneof("kind")
         if kind == "outputs":
-            return self._on_outputs(message.outputs)
-        if kind == "acknowledgement":
+            yield from self._on_outputs(message.outputs)
+        elif kind == "acknowledgement":
             self._on_acknowledgement(message.acknowledgement)
-            return self._on_next(message.acknowledgement.next)
-        if kind == "rejected":
+            yield from self._on_next(message.acknowledgement.next)
+        elif kind == "rejected":
             self._user.drop()
-            return self._on_next(message.rejected.next)
-        if kind == "round_end":
-            return self._on_next(message.round_end.next)
-        if kind == "welcome":
-            return self._on_welcome(message.welcome)
-        if kind == "goodbye":
+            yield from self._on_next(message.rejected.next)
+        elif kind == "round_end":
+            yield from self._on_next(message.round_end.next)
+        elif kind == "welcome":
+            yield from self._on_welcome(message.welcome)
+        elif kind == "goodbye":
             self.done = True
-            return None
-        raise ProtocolError(f"user {self.name!r}: the edge sent a message of no known kind")
+        else:
+            raise ProtocolError(f"user {self.name!r}: the edge sent a message of no known kind")
 
-    def _on_welcome(self, welcome: pb.Welcome) -> bytes | None:
+    def _on_welcome(self, welcome: pb.Welcome) -> Iterator[bytes]:
         if welcome.protocol != PROTOCOL:
             raise ProtocolError(f"the edge speaks protocol {welcome.protocol}, this user {PROTOCOL}")
         if tuple(welcome.output_shape) != self._outputs:
@@ -72,37 +77,43 @@ class Session:
                 f"the head expects {list(self._outputs)}"
             )
         self._slots = welcome.slots
-        return self._on_next(welcome.next)
+        yield from self._on_next(welcome.next)
 
-    def _on_next(self, asked: pb.Next) -> bytes | None:
-        if asked.ask == pb.Next.WAIT:
-            return None
-        if asked.ask == pb.Next.LEAVE:
-            return pb.UserMessage(leave=pb.Leave(parameters_sha256=self._user.digest())).SerializeToString()
+    def _on_next(self, asked: pb.Next) -> Iterator[bytes]:
+        t, i = asked.key.round, asked.key.slot
         if asked.ask == pb.Next.FEATURES:
-            features = self._user.features(asked.key.round, asked.key.slot)
+            yield _features(t, i, self._user.features(t, i))
         elif asked.ask == pb.Next.VALIDATION:
-            features = self._user.validation_features(asked.key.round)
-        else:
+            yield _features(t, i, self._user.validation_features(t))
+        elif asked.ask == pb.Next.LEAVE:
+            yield pb.UserMessage(leave=pb.Leave(parameters_sha256=self._user.digest())).SerializeToString()
+        elif asked.ask != pb.Next.WAIT:
             raise ProtocolError(f"user {self.name!r}: the edge asks for {asked.ask}, which is nothing known")
+
+    def _on_outputs(self, message: pb.Outputs) -> Iterator[bytes]:
+        t, i = message.key.round, message.key.slot
+        if i == self._slots:
+            yield self._report(message)
+            return
+        yield self._feedback(message)
+        if not self._user.trainable_front and i + 1 < self._slots:
+            yield _features(t, i + 1, self._user.features(t, i + 1))
+
+    def _feedback(self, message: pb.Outputs) -> bytes:
+        feedback = self._user.feedback(unpack(message.outputs, self._slot_outputs))
         answer = pb.UserMessage()
-        answer.features.key.CopyFrom(asked.key)
-        pack(features, answer.features.features)
+        answer.feedback.key.CopyFrom(message.key)
+        answer.feedback.loss = feedback.loss
+        pack(feedback.gradient, answer.feedback.gradient)
         return answer.SerializeToString()
 
-    def _on_outputs(self, message: pb.Outputs) -> bytes:
+    def _report(self, message: pb.Outputs) -> bytes:
+        validation = self._user.validate(unpack(message.outputs, self._validation_outputs))
         answer = pb.UserMessage()
-        if message.key.slot < self._slots:
-            feedback = self._user.feedback(unpack(message.outputs, self._slot_outputs))
-            answer.feedback.key.CopyFrom(message.key)
-            answer.feedback.loss = feedback.loss
-            pack(feedback.gradient, answer.feedback.gradient)
-        else:
-            validation = self._user.validate(unpack(message.outputs, self._validation_outputs))
-            answer.report.key.CopyFrom(message.key)
-            answer.report.loss = validation.loss
-            if validation.accuracy is not None:
-                answer.report.accuracy = validation.accuracy
+        answer.report.key.CopyFrom(message.key)
+        answer.report.loss = validation.loss
+        if validation.accuracy is not None:
+            answer.report.accuracy = validation.accuracy
         return answer.SerializeToString()
 
     def _on_acknowledgement(self, message: pb.Acknowledgement) -> None:
@@ -110,3 +121,10 @@ class Session:
         if message.HasField("feature_gradient"):
             gradient = unpack(message.feature_gradient, self._feature_gradient)
         self._user.apply(gradient)
+
+
+def _features(t: int, i: int, features: Tensor) -> bytes:
+    answer = pb.UserMessage()
+    answer.features.key.round, answer.features.key.slot = t, i
+    pack(features, answer.features.features)
+    return answer.SerializeToString()

@@ -1,28 +1,59 @@
-"""Rules that turn the users' utilities into training weights, one file per rule. Yours by `module:Class`."""
+"""Rules that turn the users' feedback into training weights, one file per rule. Yours by `module:Class`."""
 
 import pkgutil
 
 from edge_server import config
-from edge_server.aggregators.base import Aggregator, State
+from edge_server.aggregators.afl import Afl
+from edge_server.aggregators.base import Aggregator, Cost, Slot, State
 from edge_server.aggregators.constant import ConstantWeights
+from edge_server.aggregators.gramian import GramianRule, cagrad_rule, gramian_rule
 from edge_server.aggregators.owo_fmtl import OwoFmtl
+from edge_server.aggregators.parameter_free import ParameterFree
+from edge_server.aggregators.q_ffl import QFfl
+from edge_server.aggregators.scale_invariant import ScaleInvariant
 from edge_server.fairness import AlphaFair
 
-__all__ = ["Aggregator", "ConstantWeights", "OwoFmtl", "State", "build_aggregator"]
+__all__ = [
+    "Afl",
+    "Aggregator",
+    "ConstantWeights",
+    "Cost",
+    "GramianRule",
+    "OwoFmtl",
+    "ParameterFree",
+    "QFfl",
+    "ScaleInvariant",
+    "Slot",
+    "State",
+    "build_aggregator",
+]
 
 
-def build_aggregator(aggregator: config.Aggregator) -> Aggregator:
-    """The rule that a scenario asks for.
+def build_aggregator(aggregator: config.Aggregator, seed: int = 0) -> Aggregator:
+    """The rule that a scenario asks for; seed: of a rule that draws random numbers.
 
-    Raises ValueError when its dual box does not fit in float64, or your own class cannot be built.
+    Raises ValueError when its dual box does not fit in float64, your own class cannot be built, or it needs a library
+    that is not installed.
     """
     fairness = AlphaFair(aggregator.alpha, aggregator.u_min, aggregator.u_max)
-    if isinstance(aggregator, config.Constant):
-        return ConstantWeights(fairness, aggregator.weights)
-    if isinstance(aggregator, config.CustomAggregator):
-        return _custom(aggregator, fairness)
-    scale = aggregator.scale.sum if isinstance(aggregator.scale, config.ScaleTo) else aggregator.scale
-    return OwoFmtl(fairness, aggregator.dual, aggregator.horizon, aggregator.index, scale)
+    match aggregator:
+        case config.OwoFmtl(scale=scale):
+            total = scale.sum if isinstance(scale, config.ScaleTo) else scale
+            return OwoFmtl(fairness, aggregator.dual, aggregator.horizon, aggregator.index, total)
+        case config.Constant(weights=weights):
+            return ConstantWeights(fairness, weights)
+        case config.ScaleInvariant() | config.ParameterFree():
+            return ScaleInvariant(fairness) if aggregator.kind == "scale_invariant" else ParameterFree(fairness)
+        case config.QFfl(q=q):
+            return QFfl(fairness, q)
+        case config.Afl(step=step):
+            return Afl(fairness, step)
+        case config.Cagrad(c=c):
+            return cagrad_rule(fairness, c)
+        case config.Gramian(kind=kind):
+            return gramian_rule(kind, fairness, seed)
+        case config.CustomAggregator():
+            return _custom(aggregator, fairness)
 
 
 def _custom(aggregator: config.CustomAggregator, fairness: AlphaFair) -> Aggregator:

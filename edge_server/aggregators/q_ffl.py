@@ -13,7 +13,7 @@ from edge_server.fairness import AlphaFair
 
 @dataclass(frozen=True)
 class QFfl(Memoryless):
-    """|w_k| = l_k^q / K, the gradient of mean_k l_k^(q+1)/(q+1): Li et al., ICLR 2020, Eq. (2). q = 0 is `equal`."""
+    """|w_k| = l_k^q / K, the gradient of mean_k l_k^(q+1)/(q+1): Li et al., ICLR 2020. q = 0 is `equal`."""
 
     cost: ClassVar[Cost] = "scalars"
     fairness: AlphaFair

@@ -13,7 +13,7 @@ from edge_server.fairness import AlphaFair
 
 @dataclass(frozen=True)
 class ScaleInvariant(Memoryless):
-    """|w_k| = 1/(K l_k), the gradient of mean_k log l_k: the SI baseline of Navon et al., ICML 2022, section 6."""
+    """|w_k| = 1/(K l_k), the gradient of mean_k log l_k: the SI baseline of Navon et al., ICML 2022."""
 
     cost: ClassVar[Cost] = "scalars"
     fairness: AlphaFair

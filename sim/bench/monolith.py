@@ -77,9 +77,9 @@ class Monolith:
 
 def main() -> None:
     """One round for each line that is told."""
-    design, (step, _) = from_recipe(listen()["recipe"])
+    design, step = from_recipe(listen()["recipe"])
     torch.set_num_threads(design.scenario.threads.edge)
-    monolith = Monolith(design, step)
+    monolith = Monolith(design, step.eta)
     answer("ready")
     for t in range(design.scenario.rounds):
         listen()

@@ -20,6 +20,7 @@ from sim.bench.process import Worker, ended
 from sim.build import Blueprint, blueprint
 from sim.recipe import to_recipe
 from sim.scenario import Scenario
+from sim.step import Step
 
 Encoder = Literal["lenet", "mlp", "linear"]
 Floats = NDArray[np.float64]
@@ -133,7 +134,7 @@ def _contenders(load: Load, design: Blueprint) -> Iterator[tuple[Worker, list[Wo
         workers.append(Worker(f"sim.bench.{module}", task))
         return workers[-1]
 
-    recipe, sizes = to_recipe(design, (_STEP, None)), exchanges(design)
+    recipe, sizes = to_recipe(design, Step(_STEP)), exchanges(design)
     with ended(workers):
         echo = start("echo", {"users": load.users, "exchanges": sizes})
         monolith = start("monolith", {"recipe": recipe})

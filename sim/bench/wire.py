@@ -1,7 +1,7 @@
 """The slot as it is run for real, in processes of their own: the edge, or a host of some users; with clocks inside."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from time import perf_counter
 from typing import Any, ParamSpec, TypeVar
 
@@ -11,6 +11,7 @@ from edge_server.cell import Cell
 from edge_server.compute import OneThread
 from edge_server.record import Event, RoundRecord
 from edge_server.service import serve
+from sim.allocator import keep_buffers
 from sim.bench.process import answer, listen
 from sim.build import build_rounds, build_session
 from sim.local import LOOPBACK, host
@@ -46,12 +47,14 @@ class _ClockedSession(Session):
         vars(self).update(vars(session))
         self.seconds: list[float] = []
 
-    def react(self, data: bytes) -> bytes | None:
-        started = perf_counter()
-        said = super().react(data)
-        if said is not None:
+    def react(self, data: bytes) -> Iterator[bytes]:
+        answers = super().react(data)
+        while True:
+            started = perf_counter()
+            if (said := next(answers, None)) is None:
+                return
             self.seconds.append(perf_counter() - started)
-        return said
+            yield said
 
 
 async def _edge(recipe: str) -> None:
@@ -98,6 +101,7 @@ async def _host(recipe: str, users: list[int], address: str) -> None:
 
 def main() -> None:
     """The edge or a host, as the first line says."""
+    keep_buffers()
     task = listen()
     if "users" in task:
         asyncio.run(_host(task["recipe"], task["users"], task["address"]))

@@ -2,6 +2,7 @@
 
 import asyncio
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +50,10 @@ class Tap:
     def join(self) -> bytes:
         return self._kept(self._session.join())
 
-    def react(self, data: bytes) -> bytes | None:
+    def react(self, data: bytes) -> Iterator[bytes]:
         self._heard += data
-        answer = self._session.react(data)
-        return answer if answer is None else self._kept(answer)
+        for answer in self._session.react(data):
+            yield self._kept(answer)
 
     def _kept(self, data: bytes) -> bytes:
         self._heard += data

@@ -38,7 +38,7 @@ def long_run(folder: Path, transport: str) -> list[int]:
 def test_ten_thousand_slots_leave_memory_flat(tmp_path: Path, transport: str) -> None:
     """In a fresh process: in this one, what earlier tests freed could hide a leak."""
     with ProcessPoolExecutor(1, get_context("spawn")) as fresh:
-        resident = fresh.submit(long_run, tmp_path, transport).result(120)
+        resident = fresh.submit(long_run, tmp_path, transport).result(400)
     assert len(resident) == ROUNDS
     assert slope(resident) < MIB
 

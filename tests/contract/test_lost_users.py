@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -92,9 +93,11 @@ def test_a_message_that_answers_nothing_ends_the_run(
 class Silent(tampering.Tampering):
     """Keeps its answer to itself."""
 
-    def react(self, data: bytes) -> bytes | None:
-        answer = super().react(data)
-        return None if answer is not None and self._when(pb.UserMessage.FromString(answer)) else answer
+    def react(self, data: bytes) -> Iterator[bytes]:
+        for answer in super().react(data):
+            if self._when(pb.UserMessage.FromString(answer)):
+                return
+            yield answer
 
 
 @pytest.mark.parametrize("transport", ["memory", "grpc"])
@@ -106,7 +109,7 @@ def test_a_silent_user_costs_patience_and_no_more(tmp_path: Path, monkeypatch, t
     monkeypatch.setattr(sim.local, "build_session", build)
     started = time.monotonic()
     line = fails(tmp_path, {**TREE, "patience": 0.5}, transport)
-    assert time.monotonic() - started < 0.5 + 1.0 + 1.0
+    assert time.monotonic() - started < 10  # the patience that is the default would be 60
     assert line == (
         "kernel: no answer from 'user_01' in round 1, slot 2 within patience (0.5 s); "
         "raise `patience` if users are just slow"
@@ -139,9 +142,9 @@ class Deaf:
     def join(self) -> bytes:
         return self._session.join()
 
-    def react(self, data: bytes) -> bytes | None:
+    def react(self, data: bytes) -> Iterator[bytes]:
         self._heard += 1
-        return self._session.react(data)
+        yield from self._session.react(data)
 
 
 def host_processes() -> list[psutil.Process]:
@@ -174,7 +177,7 @@ def test_a_killed_host_process_ends_the_run_on_ray(tmp_path: Path, run_on_ray, c
     hosts = ("'user_00' to 'user_01'", "'user_02' to 'user_03'")
     assert line.startswith(tuple(f"kernel: the host of users {names} died: " for names in hosts))
     assert "\n" not in line
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < 60
     assert runs.read_json(tmp_path / "ray" / "manifest.json")["status"] == "failed"
     deadline = time.monotonic() + 5
     while host_processes() and time.monotonic() < deadline:

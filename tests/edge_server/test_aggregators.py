@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_server import config
-from edge_server.aggregators import Aggregator, ConstantWeights, OwoFmtl, State, build_aggregator
+from edge_server.aggregators import Aggregator, ConstantWeights, OwoFmtl, Slot, State, build_aggregator
 from edge_server.fairness import AlphaFair
 
 FAIR = AlphaFair(1.0, 1.0, 4.0)
@@ -19,17 +19,21 @@ def tensor(*values: float) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
+def slot(*utilities: float) -> Slot:
+    return Slot.of(-tensor(*utilities), l_max=0.0)
+
+
 def after(rule: Aggregator, *slots: tuple[float, ...], rounds: int = 1) -> State:
     state = rule.start(len(slots[0]))
     for _ in range(rounds):
         state = rule.begin_round(state)
         for utilities in slots:
-            state = rule.step(state, tensor(*utilities))
+            state = rule.step(state, slot(*utilities))
     return state
 
 
 def held(rule: Aggregator, state: State) -> list[float]:
-    return rule.weights(state, torch.full_like(state.w, NAN)).tolist()
+    return rule.weights(state, slot(*[NAN] * len(state.w))).tolist()
 
 
 def test_a_round_starts_from_the_strongest_weight() -> None:
@@ -58,16 +62,16 @@ def test_ogd_holds_the_absent_and_still_counts_the_slot() -> None:
 def test_round_index_divides_by_the_round() -> None:
     rule = OwoFmtl(FAIR, index="round")
     state = rule.begin_round(after(rule, (1.0,), rounds=3))
-    assert rule.step(state, tensor(1.4)).w.item() == pytest.approx(-1 + 0.4 / 4)
+    assert rule.step(state, slot(1.4)).w.item() == pytest.approx(-1 + 0.4 / 4)
     by_slot = OwoFmtl(FAIR)
-    assert by_slot.step(by_slot.begin_round(by_slot.start(1)), tensor(1.4)).w.item() == pytest.approx(-1 + 0.4)
+    assert by_slot.step(by_slot.begin_round(by_slot.start(1)), slot(1.4)).w.item() == pytest.approx(-1 + 0.4)
 
 
 def test_horizon_run_carries_weights_means_and_index() -> None:
     ogd = OwoFmtl(FAIR, horizon="run")
     state = ogd.begin_round(after(ogd, (1.0,), (1.5,)))
     assert state.w.item() == pytest.approx(-1 + 0.5 / 2)
-    assert ogd.step(state, tensor(1.6)).w.item() == pytest.approx(-0.75 + (1.6 - 1 / 0.75) / 3)
+    assert ogd.step(state, slot(1.6)).w.item() == pytest.approx(-0.75 + (1.6 - 1 / 0.75) / 3)
     mean = OwoFmtl(FAIR, dual="follow_the_leader", horizon="run")
     assert after(mean, (1.0,), (2.0,), rounds=2).w.item() == pytest.approx(-1 / 1.5)
 
@@ -75,8 +79,8 @@ def test_horizon_run_carries_weights_means_and_index() -> None:
 def test_horizon_slot_answers_the_same_slot() -> None:
     rule = OwoFmtl(FAIR, horizon="slot")
     state = rule.begin_round(rule.start(3))
-    assert rule.weights(state, tensor(2.0, 9.0, NAN)).tolist() == [-0.5, -0.25, -1.0]
-    assert held(rule, rule.step(state, tensor(2.0, 9.0, NAN))) == [-0.5, -0.25, -1.0]
+    assert rule.weights(state, slot(2.0, 9.0, NAN)).tolist() == [-0.5, -0.25, -1.0]
+    assert held(rule, rule.step(state, slot(2.0, 9.0, NAN))) == [-0.5, -0.25, -1.0]
 
 
 @pytest.mark.parametrize("horizon", ["slot", "round", "run"])
@@ -110,16 +114,16 @@ def test_weights_stay_in_the_dual_box(alpha: float, dual: str, horizon: str, slo
     rule = replace(OwoFmtl(fair), dual=dual, horizon=horizon)
     state = rule.begin_round(rule.start(3))
     for utilities in slots:
-        w = rule.weights(state, tensor(*utilities))
+        w = rule.weights(state, slot(*utilities))
         assert bool(((w >= fair.strongest) & (w <= fair.weakest * (1 - 1e-12))).all())
-        state = rule.step(state, tensor(*utilities))
+        state = rule.step(state, slot(*utilities))
     assert (state.slot, state.rounds, state.w.dtype) == (len(slots), 1, torch.float64)
 
 
 def test_a_step_leaves_the_old_state_alone() -> None:
     rule = OwoFmtl(FAIR, dual="follow_the_leader")
     state = rule.begin_round(rule.start(2))
-    rule.step(state, tensor(2.0, 3.0))
+    rule.step(state, slot(2.0, 3.0))
     assert (state.w.tolist(), state.utility_sum.tolist(), state.applied.tolist()) == ([-1, -1], [0, 0], [0, 0])
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from edge_server import config
 from edge_server.encoders import build_encoder
-from edge_server.shared_model import SharedModel
+from edge_server.shared_model import SharedModel, _groups
 
 F64 = torch.float64
 MLP = config.Mlp(kind="mlp", hidden=(6,), width=3)
@@ -88,6 +88,32 @@ def test_gradients_do_not_pile_up_over_slots() -> None:
     assert torch.equal(found[0], found[1])
 
 
+def test_a_weight_above_zero_steps_against_its_user() -> None:
+    features, gradients = [noise(2, 4), noise(3, 4)], [noise(2, 3), noise(3, 3)]
+    model = SharedModel(encoder(), True)
+    model.forward(features)
+    found = model.backward(gradients, torch.tensor([-2.0, 0.5], dtype=F64))
+    expected = by_hand(features[:1], gradients[:1], [2.0]) - by_hand(features[1:], gradients[1:], [0.5])
+    assert torch.allclose(found, expected, rtol=1e-12)
+    leaf = features[1].clone().requires_grad_()
+    encoder()(leaf).backward(gradients[1])
+    assert torch.allclose(model.feature_gradients()[1], leaf.grad, rtol=1e-12)
+
+
+@pytest.mark.parametrize("tiny", [0.0, -0.0, 1e-300])
+def test_feature_gradients_survive_a_weight_of_zero(tiny: float) -> None:
+    features, gradients = [noise(2, 4), noise(3, 4), None], [noise(2, 3), noise(3, 3), None]
+    model = SharedModel(encoder(), True)
+    model.forward(features)
+    found = model.backward(gradients, torch.tensor([-1.0, -tiny, -1.0], dtype=F64))
+    assert torch.allclose(found, by_hand(features[:1], gradients[:1], [1.0]), rtol=1e-12)
+    for x, g, slope in zip(features[:2], gradients[:2], model.feature_gradients()[:2], strict=True):
+        leaf = x.clone().requires_grad_()
+        encoder()(leaf).backward(g)
+        assert torch.allclose(slope, leaf.grad, rtol=1e-12)
+    assert model.feature_gradients()[2] is None
+
+
 def test_nobody_there() -> None:
     model = SharedModel(encoder(), True)
     assert model.forward([None, None]) == [None, None]
@@ -120,7 +146,7 @@ def test_parameters_and_gradients_share_one_flat_memory() -> None:
 
 def test_backward_needs_a_forward_that_no_load_has_overtaken() -> None:
     model = SharedModel(encoder(), False)
-    g, w = [noise(1, 3)], torch.ones(1, dtype=F64)
+    g, w = [noise(1, 3)], -torch.ones(1, dtype=F64)
     model.forward([noise(1, 4)])
     model.load(model.theta)
     with pytest.raises(RuntimeError, match="needs a forward pass"):
@@ -140,7 +166,7 @@ def test_a_gradient_of_the_wrong_shape_names_the_user(shape: tuple[int, ...]) ->
 
 
 def test_evaluate_leaves_the_slot_under_way_alone() -> None:
-    x, g, w = [noise(2, 4)], [noise(2, 3)], torch.ones(1, dtype=F64)
+    x, g, w = [noise(2, 4)], [noise(2, 3)], -torch.ones(1, dtype=F64)
     model = SharedModel(encoder(), False)
     outputs = model.forward(x)
     assert torch.equal(model.evaluate(x)[0], outputs[0])
@@ -163,3 +189,59 @@ def test_lenet_runs_in_float32_with_float64_weights() -> None:
     found = model.backward([torch.ones_like(y) for y in outputs], torch.tensor([-1.0, -0.5], dtype=F64))
     assert (found.dtype, found.shape, bool(found.any())) == (torch.float32, (21_830,), True)
     assert [g.shape for g in model.feature_gradients()] == [(2, 3, 28, 28), (1, 3, 28, 28)]
+
+
+def test_the_gramian_is_that_of_the_unweighted_gradients() -> None:
+    features, gradients = [noise(2, 4), None, noise(5, 4), noise(3, 4)], [noise(2, 3), None, noise(5, 3), None]
+    model = SharedModel(encoder(), False)
+    model.forward(features)
+    jacobian = torch.stack([by_hand(features[k : k + 1], gradients[k : k + 1], [1.0]) for k in (0, 2)])
+    expected = torch.zeros(4, 4, dtype=F64)
+    expected[::2, ::2] = jacobian @ jacobian.T
+    assert torch.allclose(model.gramian(gradients), expected, rtol=1e-12)
+
+
+def test_the_gramian_changes_nothing_that_follows() -> None:
+    features, gradients, w = [noise(2, 4), noise(2, 4)], [noise(2, 3), noise(2, 3)], -torch.ones(2, dtype=F64)
+    found = []
+    for look in (False, True):
+        model = SharedModel(encoder(), True)
+        model.forward(features)
+        if look:
+            model.gramian(gradients)
+        found.append((model.backward(gradients, w).clone(), *model.feature_gradients()))
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_the_gramian_needs_a_forward_and_gradients_that_fit() -> None:
+    model = SharedModel(encoder(), False)
+    with pytest.raises(RuntimeError, match="Gramian needs a forward pass"):
+        model.gramian([noise(2, 3)])
+    model.forward([noise(2, 4)])
+    with pytest.raises(ValueError, match="user 0: output gradient"):
+        model.gramian([noise(3, 3)])
+    assert not model.gramian([None]).any()
+
+
+def test_the_gramian_counts_a_parameter_that_the_outputs_do_not_use_as_zero() -> None:
+    class Half(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.idle = nn.Parameter(torch.ones(3, dtype=F64)), nn.Parameter(torch.ones(2, dtype=F64))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x * self.used
+
+    model = SharedModel(Half(), False)
+    model.forward([torch.ones(1, 3, dtype=F64)])
+    assert model.gramian([torch.ones(1, 3, dtype=F64)]).tolist() == [[3.0]]
+
+
+@pytest.mark.parametrize("sizes", [[3], [7, 7, 7], [1, 16_000, 50, 5_000, 20], [4, 4, 3, 1]])
+def test_groups_of_parameters_are_few_and_never_larger_than_the_largest_parameter(sizes: list[int]) -> None:
+    parameters = [nn.Parameter(torch.zeros(size)) for size in sizes]
+    groups = _groups(parameters)
+    totals = [sum(p.numel() for p in group) for group in groups]
+    assert sorted(p.numel() for group in groups for p in group) == sorted(sizes)
+    assert max(totals) == max(sizes)
+    assert len(groups) <= 2 * sum(sizes) / max(sizes)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from places import place, task
 
 from user_client import config as settings
-from user_client.adversaries import with_adversaries
+from user_client.adversaries import inflation, with_adversaries
 
 DIGITS = {"kind": "rainbow", "digits": "bundled", "batch": 10, "validation": 20}
 KERNEL = {"kind": "kernel_regression", "batch": 3}
@@ -149,6 +149,16 @@ def test_any_order_of_calls():
     one = attacked(KERNEL, config)
     for round_, slot in [(3, 5), (0, 1), (3, 0), (1, 1), (0, 1)]:
         assert torch.equal(one.job(round_, slot).y, attacked(KERNEL, config).job(round_, slot).y)
+
+
+def test_inflation_leaves_the_task_alone_and_composes_with_ping_pong():
+    lies = [settings.Inflation(kind="inflation", factor=factor) for factor in (2.0, 1.5)]
+    flip = settings.PingPong(kind="ping_pong", labels="sign", hostile="even")
+    honest = task(KERNEL)
+    assert with_adversaries(honest, lies, place(), 3) is honest
+    assert hostile(with_adversaries(honest, [lies[0], flip, lies[1]], place(), 3), honest, 0, 6) == [0, 1, 4, 5]
+    assert inflation([lies[0], flip, lies[1]]) == 3.0
+    assert inflation([flip]) == inflation([]) == 1.0
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ from places import task
 STREAMS = ("sinusoid", "conflict", "half")
 
 
-def kernel(stream="sinusoid", batch=1, **changes):
-    return task({"kind": "kernel_regression", "stream": stream, "batch": batch}, **changes)
+def kernel(stream="sinusoid", batch=1, drift=0.0, similarity=0.0, feedback="batch", **changes):
+    knobs = {"drift": drift, "similarity": similarity, "feedback": feedback}
+    return task({"kind": "kernel_regression", "stream": stream, "batch": batch, **knobs}, **changes)
 
 
 def samples(a_task, round_, slots):
@@ -143,3 +144,52 @@ def test_no_validation():
     assert kernel().validation_batch == 0
     with pytest.raises(ValueError, match="no validation set"):
         kernel().validation(0)
+
+
+@pytest.mark.parametrize(("drift", "slots"), [(0.8, 5), (-2.0, 2), (0.8, 1)])
+def test_drift_moves_the_phase_linearly_over_the_round(drift, slots):
+    """User 0 of `half` has no noise in the second half, user 1 none in the first: y is the wave itself."""
+    for index, amplitude in ((0, 1.0), (1, -0.5)):
+        one = kernel("half", 7, slots=slots, index=index, drift=drift, similarity=1.0)
+        tau, y = samples(one, 0, slots)
+        phase = np.array([drift * slot / (slots - 1) if slots > 1 else 0.0 for slot in range(slots)])
+        wave = amplitude * np.sin(1.2 * tau + np.pi / 3 + phase[:, None])
+        quiet = (2 * np.arange(slots) >= slots) != (index == 1)
+        np.testing.assert_allclose(y[quiet], wave[quiet], atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("stream", "index", "wave", "noise"),
+    [
+        ("sinusoid", 0, lambda angle: np.sin(angle + np.pi / 3), 0.05),
+        ("sinusoid", 1, lambda angle: 0.6 * np.cos(0.75 * angle + np.pi / 4), 0.05),
+        ("conflict", 0, lambda angle: 1.5 * np.sin(angle + np.pi / 3), 0.0),
+        ("conflict", 1, lambda angle: -0.75 * np.sin(angle + np.pi / 3), 0.0),
+    ],
+)
+def test_alike_rounds_are_the_mean_round_and_noise(stream, index, wave, noise):
+    one = kernel(stream, 500, slots=4, index=index, similarity=1.0)
+    rest = np.concatenate([y - wave(tau) for tau, y in (samples(one, t, 4) for t in range(4))])
+    assert rest.mean() == pytest.approx(noise, abs=4 * 0.1 / np.sqrt(rest.size))
+    assert rest.std() == pytest.approx(0.1, abs=0.005)
+
+
+@pytest.mark.parametrize("similarity", [0.0, 0.5, 0.9])
+def test_similarity_scales_what_is_redrawn(similarity):
+    """The amplitude of `half` is N(1, .2 (1 - similarity)), read off the quiet slot; the draws themselves stay."""
+    one, paper = (kernel("half", slots=2, rounds=2000, similarity=s) for s in (similarity, 0.0))
+    a, of_paper = (
+        np.array(
+            [float(job.y / torch.sin(1.2 * job.x[:, 1] + np.pi / 3)) for job in (s.job(t, 1) for t in range(2000))]
+        )
+        for s in (one, paper)
+    )
+    assert a.std() == pytest.approx(0.2 * (1 - similarity), rel=0.07)
+    np.testing.assert_allclose(a - 1, (1 - similarity) * (of_paper - 1), atol=1e-12)
+
+
+def test_held_out_samples_are_further_ones():
+    one = kernel(batch=3, feedback={"holdout": 2})
+    assert one.batch == 5
+    assert one.job(0, 0).x.shape == (5, 4)
+    assert len(set(one.job(0, 0).x[:, 1].tolist())) == 5

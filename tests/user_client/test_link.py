@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import grpc
@@ -13,7 +13,7 @@ from user_client.link import LinkBroken, live, open_channel
 
 
 class Echoing:
-    """A session that answers `ping` with `pong`, says nothing to `hush`, and is done at `bye`."""
+    """A session that answers `ping` with `pong`, `pair` with two, says nothing to `hush`, and is done at `bye`."""
 
     name = "a"
     done = False
@@ -24,12 +24,12 @@ class Echoing:
     def join(self) -> bytes:
         return b"join"
 
-    def react(self, data: bytes) -> bytes | None:
+    def react(self, data: bytes) -> Iterator[bytes]:
         self.heard.append(data)
         self.done = data == b"bye"
         if data == b"boom":
             raise ValueError("the user's own code")
-        return b"pong" if data == b"ping" else None
+        yield from {b"ping": [b"pong"], b"pair": [b"one", b"two"]}.get(data, [])
 
 
 def conversation(play: Callable[[Any, grpc.aio.ServicerContext], Any], session: Echoing, limit: int = 1 << 20) -> None:
@@ -56,15 +56,14 @@ def test_it_joins_answers_and_leaves_at_goodbye() -> None:
 
     async def play(_: Any, context: grpc.aio.ServicerContext) -> None:
         read.append(await context.read())
-        for message in (b"hush", b"ping", b"bye"):
+        for message in (b"hush", b"ping", b"pair", b"bye"):
             await context.write(message)
-        read.append(await context.read())
-        read.append(await context.read())
+        read.extend([await context.read() for _ in range(4)])
 
     session = Echoing()
     conversation(play, session)
-    assert session.heard == [b"hush", b"ping", b"bye"]
-    assert read == [b"join", b"pong", grpc.aio.EOF]
+    assert session.heard == [b"hush", b"ping", b"pair", b"bye"]
+    assert read == [b"join", b"pong", b"one", b"two", grpc.aio.EOF]
 
 
 def test_a_refusal_is_named_with_its_status_and_reason() -> None:

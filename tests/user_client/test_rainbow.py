@@ -13,8 +13,9 @@ MNIST = {"kind": "rainbow", "digits": "mnist"}
 BUNDLED = {"kind": "rainbow", "digits": "bundled", "batch": 10}
 
 
-def passes(validation=None, batch=25, **changes):
-    config = settings.Rainbow(kind="rainbow", digits="mnist", batch=batch, validation=validation)
+def passes(validation=None, batch=25, feedback="batch", **changes):
+    asked = {"batch": batch, "validation": validation, "feedback": feedback}
+    config = settings.Rainbow(kind="rainbow", digits="mnist", **asked)
     return Passes(config, place(**{"rounds": 168, "slots": 31, **changes}))
 
 
@@ -94,6 +95,25 @@ def test_validation_can_be_smaller():
     assert np.array_equal(passes(validation=20).validation(0), passes().validation(0)[:20])
 
 
+def test_held_out_images_are_never_trained_on_in_their_round():
+    one = passes(batch=10, feedback={"holdout": 15})
+    slots = [one.training(3, slot) for slot in range(31)]
+    trained, held = (np.concatenate([rows[part] for rows in slots]) for part in (slice(10), slice(10, None)))
+    assert (len(trained), len(held)) == (310, 465)
+    assert len({*trained, *held, *one.validation(3)}) == 310 + 465 + 450
+
+
+def test_bundled_keeps_images_for_the_held_out():
+    config = settings.Rainbow(kind="rainbow", digits="bundled", batch=100, feedback={"holdout": 60})
+    one = Bundled(config, place())
+    slots = [one.training(t, s) for t in range(4) for s in range(30)]
+    trained, held = ({int(row) for rows in slots for row in rows[part]} for part in (slice(100), slice(100, None)))
+    assert (len(trained), len(held)) == (1797 - 450 - 300, 300)
+    assert not trained & held
+    assert not (trained | held) & {*one.validation(0).tolist()}
+    assert all(len({*rows}) == 160 for rows in slots)
+
+
 def test_mnist_job(blank_mnist):
     one = task(MNIST, rounds=168, slots=31)
     schedule = passes()
@@ -153,6 +173,13 @@ def test_any_order_of_calls_gives_the_same_bits():
         ({**MNIST, "validation": 451}, {}, "validation is 451, the limit is 450"),
         ({**BUNDLED, "validation": 451}, {}, "validation is 451, the limit is 450"),
         ({**BUNDLED, "batch": 1348}, {}, "batch is 1348, the limit is 1347"),
+        (
+            {**MNIST, "feedback": {"holdout": 1}},
+            {"slots": 31},
+            r"slots x \(batch \+ holdout\) is 806, the limit is 775",
+        ),
+        ({**BUNDLED, "feedback": {"holdout": 301}}, {}, "holdout is 301, the limit is 300"),
+        ({**BUNDLED, "batch": 1048, "feedback": {"holdout": 1}}, {}, "batch is 1048, the limit is 1047"),
     ],
 )
 def test_refusals(config, changes, message):
