@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from time import perf_counter
 from typing import Literal
 
@@ -100,6 +100,7 @@ class Rounds:
             await self.slot(t, i, record)
             if self.cell.stopping:
                 return
+        self._rest(record)
         await self._validate(t, record)
         hindsight = self.oracle(t) if self.oracle else None
         self._outer_step(served, hindsight)
@@ -130,7 +131,7 @@ class Rounds:
         losses = np.array([math.nan if f is None else f.loss for f in feedback])
         utilities = torch.from_numpy(self._l_max - losses)
         gradients = [None if f is None else f.gradient for f in feedback]
-        slot = Slot(torch.from_numpy(losses), utilities, cache(partial(self.model.gramian, gradients)))
+        slot = Slot(torch.from_numpy(losses), utilities, partial(self.model.gramian, gradients))
         w = self._weights(slot, record.round, i)
         exact = self.learner is not None and self.learner.curvature == "exact"
         per_user = self.model.user_gradients(gradients) if exact else None
@@ -165,6 +166,13 @@ class Rounds:
         if not math.isfinite(theta.sum().item()) and not bool(theta.isfinite().all()):
             raise _diverged("theta after the step", record.round, i)
         self.model.load(theta)
+
+    def _rest(self, record: RoundRecord) -> None:
+        """A learner leaves an average of the round behind."""
+        if self.learner is not None:
+            self.model.load(self.learner.average)
+            if record.trace is not None:
+                record.trace.theta[-1] = self.model.theta.numpy()
 
     async def _validate(self, t: int, record: RoundRecord) -> None:
         features = await self.cell.validation_features()

@@ -29,6 +29,7 @@ class SharedModel:
         self._features: Tensor | None = None
         self._outputs: Tensor | None = None
         self._unweighted: PerUser = []
+        self._gramian: Tensor | None = None
 
     @property
     def theta(self) -> Tensor:
@@ -57,7 +58,7 @@ class SharedModel:
 
         Users may differ in B_k. The graph is kept for one `backward`.
         """
-        self._outputs = self._features = None
+        self._outputs = self._features = self._gramian = None
         self._set_sizes([0 if f is None else f.shape[0] for f in features])
         joined = _join(features)
         if joined is None:
@@ -103,10 +104,15 @@ class SharedModel:
     def gramian(self, output_gradients: Sequence[Tensor | None]) -> Tensor:
         """Inner products [K, K] float64 of the users' gradients of their own losses; zeros where no gradient is given.
 
-        Between `forward` and `backward`, else RuntimeError; both graphs are left alone. Every user's rows go through
-        the encoder again by themselves, once per group of parameters, and a group is at most as large as the largest
-        parameter p: K^2 + K p numbers in float64 are held, not K d.
+        Asked for between `forward` and `backward`, else RuntimeError; what follows is left alone, and asked again it is
+        the same. Every user's rows go through the encoder once more by themselves, for each group of parameters, and a
+        group is at most as large as the largest parameter p: K^2 + K p numbers in float64 are held, not K d.
         """
+        if self._gramian is None:
+            self._gramian = self._inner_products(output_gradients)
+        return self._gramian
+
+    def _inner_products(self, output_gradients: Sequence[Tensor | None]) -> Tensor:
         if self._features is None or self._outputs is None:
             raise RuntimeError("the Gramian needs a forward pass first: no outputs are waiting for gradients")
         self._joined(output_gradients, self._outputs)

@@ -20,9 +20,10 @@ from sim.build import check
 from sim.console import Interrupts, Screen, fail, say, say_json, say_table
 from sim.estimate import estimate
 from sim.recorder import Result
+from sim.reproduce.commands import reproduce
 from sim.runner import BadScenario, RunError
 from sim.runner import run as run_scenario
-from sim.scenario import Loaded, ScenarioErrors, effective, json_schema, load
+from sim.scenario import ScenarioErrors, effective, json_schema, load
 
 FAILED, BAD_INPUT = 1, 2
 
@@ -36,6 +37,7 @@ app = typer.Typer(
 data_app = typer.Typer(no_args_is_help=True, help="Data sets: what is here, and how to fetch the rest.")
 app.add_typer(data_app, name="data")
 app.add_typer(bench_app, name="bench")
+app.command()(reproduce)
 
 ScenarioFile = Annotated[Path, typer.Argument(metavar="SCENARIO", help="a scenario, such as scenarios/quickstart.yaml")]
 Sets = Annotated[list[str], typer.Option("--set", metavar="a.b=c", help="override one value; may be repeated")]
@@ -66,7 +68,6 @@ def run(
         screen = Screen(quiet)
         with Interrupts().caught() as interrupts:
             with screen.watching(interrupts) as watcher:
-                _advise(loaded, screen)
                 result = run_scenario(loaded, folder, address, watcher)
             _tell(result, as_json)
             if result.status == "stopped":
@@ -91,7 +92,8 @@ def validate(scenario: ScenarioFile, sets: Sets = [], as_json: Json = False) -> 
         say(effective(loaded.scenario).rstrip())
         for name, value in needs.items():
             say(f"# {name.replace('_', ' ')}: {value}")
-        _advise(loaded, Screen(quiet=False))
+        for note in notes:
+            Screen(quiet=False).note(f"note: {note}")
 
 
 @app.command()
@@ -147,7 +149,7 @@ def data_fetch(
 
 
 def main() -> None:
-    """Entry point."""
+    """The command, once everything is imported."""
     torch.set_num_threads(1)
     keep_buffers()
     sys.path.insert(0, os.getcwd())
@@ -165,11 +167,6 @@ def _errors() -> Iterator[None]:
     except (RunError, data.FetchError) as error:
         fail(str(error))
         raise typer.Exit(FAILED) from error
-
-
-def _advise(loaded: Loaded, screen: Screen) -> None:
-    for note in advice(loaded.scenario):
-        screen.note(f"note: {note}")
 
 
 def _tell(result: Result, as_json: bool) -> None:

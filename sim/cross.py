@@ -155,8 +155,8 @@ def _learned(root: Node) -> Iterator[Problem]:
     if rule and learned and not free:
         yield Problem(rule.where, "edge.meta.rule", "learned needs edge.primal.step: free")
     curvature = get(root, "edge", "primal", "curvature")
-    if curvature and not free:
-        yield Problem(curvature.where, "edge.primal.curvature", "is for step: free")
+    if curvature and curvature.value == "exact" and not free:
+        yield Problem(curvature.where, "edge.primal.curvature", "exact is for step: free")
 
 
 def _not_convex(root: Node) -> Iterator[str]:

@@ -13,10 +13,14 @@ from edge_server.service import serve
 from sim.build import Blueprint, build_rounds, build_session
 from sim.memory import MemoryLine
 from sim.step import Step
-from user_client.link import live, open_channel
+from user_client.link import StatusLost, live, open_channel
 from user_client.session import Session
 
 LOOPBACK = "127.0.0.1"
+
+
+class ReasonLost(RunFailed):
+    """A user's stream was ended, and only the edge knows why."""
 
 
 class Outcome(NamedTuple):
@@ -94,14 +98,15 @@ async def _live(session: Session, channel: grpc.aio.Channel) -> None:
     try:
         await live(session, channel)
     except Exception as error:
-        raise RunFailed(f"user {session.name!r} failed: {type(error).__name__}: {error}") from error
+        failure = ReasonLost if isinstance(error, StatusLost) else RunFailed
+        raise failure(f"user {session.name!r} failed: {type(error).__name__}: {error}") from error
 
 
 async def _reason(hosting: "asyncio.Task[None]") -> RunFailed | None:
     """Why a user left, where the host knows better than the edge, which only saw the stream break."""
     await asyncio.wait([hosting], timeout=1.0)
     error = hosting.exception() if hosting.done() and not hosting.cancelled() else None
-    return error if isinstance(error, RunFailed) else None
+    return error if isinstance(error, RunFailed) and not isinstance(error, ReasonLost) else None
 
 
 def _report(hosting: "asyncio.Task[None]", cell: Cell) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal
 
+from edge_server.fairness import AlphaFair
 from edge_server.record import RoundRecord
 from sim.build import Blueprint
 from sim.local import Outcome
@@ -48,7 +49,8 @@ class Recorder:
         self._rounds = Journal(folder, "rounds", ROUNDS)
         self._traces = Traces(folder)
         self._digest_rows = DigestRows()
-        self._summary = Summary(self._users)
+        rule = scenario.edge.aggregator
+        self._summary = Summary(self._users, AlphaFair(rule.alpha, rule.u_min, rule.u_max))
         (folder / "scenario.yaml").write_text(effective(scenario), encoding="utf-8")
         if scenario.record.streams:
             write_streams(folder / "streams.npz", scenario)

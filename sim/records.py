@@ -11,8 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from edge_server.record import STATUS, Event, Floats, RoundRecord, Trace
+from edge_server.record import APPLIED, STATUS, Event, Floats, RoundRecord, Trace
+from sim.fairness_measures import last_known
+
+Counts = NDArray[np.int64]
 
 SLOTS = pa.schema(
     [
@@ -32,6 +36,7 @@ SLOTS = pa.schema(
     ]
 )
 _PER_USER = ("mean_utility", "mean_loss", "val_loss", "val_accuracy", "w_mean")
+_SUMMED_UP = ("w_last", "out_of_range_share")
 _PER_ROUND = (
     "fairness",
     "slot_fairness",
@@ -51,7 +56,7 @@ _PER_ROUND = (
 )
 ROUNDS = pa.schema(
     [("round", pa.int32()), ("user", pa.string())]
-    + [(name, pa.float64()) for name in (*_PER_USER, *_PER_ROUND[:-1])]
+    + [(name, pa.float64()) for name in (*_PER_USER, *_SUMMED_UP, *_PER_ROUND[:-1])]
     + [("capped", pa.int32())]
 )
 _ROWS = 65_536
@@ -178,8 +183,15 @@ def rounds_batch(record: RoundRecord, users: list[str]) -> pa.RecordBatch:
     count = len(users)
     columns: dict[str, Any] = {"round": np.full(count, record.round, np.int32), "user": users}
     columns |= {name: getattr(record, name) for name in _PER_USER}
+    columns["w_last"] = np.abs(last_known(record.weight))
+    columns["out_of_range_share"] = _share(record.out_of_range.sum(axis=0), (record.status == APPLIED).sum(axis=0))
     columns |= {name: np.full(count, getattr(record, name)) for name in _PER_ROUND}
     return _batch(columns, ROUNDS)
+
+
+def _share(part: Counts, whole: Counts) -> Floats:
+    share: Floats = np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
+    return share
 
 
 def _batch(columns: dict[str, Any], schema: pa.Schema) -> pa.RecordBatch:

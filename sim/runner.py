@@ -6,15 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edge_server.cell import RunFailed
 from edge_server.record import RoundRecord
+from sim.advice import advice
 from sim.build import Blueprint, PartError, blueprint
+from sim.fairness_measures import price_of_fairness
 from sim.local import Hooks, Outcome, run_in_memory, run_over_grpc
 from sim.oracle import NotConverged
 from sim.recorder import Recorder, Result, Status, write_json
 from sim.scenario import Loaded, Scenario, compared
 from sim.step import Step
-from sim.summary import price_of_fairness
 from sim.theory import NoTheory, resolve_step
 
 
@@ -37,6 +41,8 @@ def run(loaded: Loaded, folder: Path, address: str | None, watcher: Watcher) -> 
     designs = [(loaded.scenario.name, folder, _design(loaded))]
     designs += [(name, folder / name, _design(other)) for name, other in compared(loaded)]
     _claim(folder)
+    for note in advice(loaded.scenario):
+        watcher.on_note(f"note: {note}")
     results = []
     with _cluster(loaded.scenario, address) as nodes:
         for name, place, design in designs:
@@ -126,9 +132,13 @@ def _price(results: list[Result], designs: list[Blueprint]) -> None:
     for result, design in zip(results, designs, strict=False):
         for other, efficient in zip(results, designs, strict=False):
             if efficient.scenario.edge == _without_fairness(design.scenario).edge:
-                price = price_of_fairness(result.summary["utility_mean"], other.summary["utility_mean"])
-                result.summary["price_of_fairness"] = price
+                price = price_of_fairness(_utilities(result), _utilities(other))
+                result.summary["price_of_fairness"] = price if np.isfinite(price) else None
                 write_json(result.folder / "summary.json", result.summary)
+
+
+def _utilities(result: Result) -> NDArray[np.float64]:
+    return np.array([*result.summary["utility_mean"].values()], np.float64)
 
 
 def _without_fairness(scenario: Scenario) -> Scenario:

@@ -3,20 +3,24 @@
 from typing import Any
 
 import numpy as np
+import torch
 
+from edge_server.fairness import AlphaFair
 from edge_server.record import ABSENT, APPLIED, LATE, REJECTED, RoundRecord
+from sim.fairness_measures import Utilities, entropy, jain, last_known, worst_tenth
 
 _MEANS = ("fairness", "slot_fairness", "val_fairness", "regret", "sum_w")
 """What is averaged over the rounds in which it is known."""
 
 
 class Summary:
-    """Sums over the rounds of a run with these users, in scenario order."""
+    """Sums over the rounds of a run with these users, in scenario order. fairness: what scores the run."""
 
-    def __init__(self, users: list[str]):
-        self._users = users
+    def __init__(self, users: list[str], fairness: AlphaFair):
+        self._users, self._fairness = users, fairness
         zeros = np.zeros(len(users))
         self._utility, self._applied = zeros.copy(), zeros.copy()
+        self._w_last = np.full(len(users), np.nan)
         self._up, self._down = zeros.astype(np.int64), zeros.astype(np.int64)
         self._rounds = 0
         self._sums = dict.fromkeys(_MEANS, 0.0)
@@ -31,6 +35,8 @@ class Summary:
         self._up += record.bytes_up.sum(axis=0)
         self._down += record.bytes_down.sum(axis=0)
         self._rounds += 1
+        weight = last_known(record.weight)
+        self._w_last = np.where(np.isnan(weight), self._w_last, np.abs(weight))
         for name in _MEANS:
             value = getattr(record, name)
             if not np.isnan(value):
@@ -43,7 +49,7 @@ class Summary:
         self._slots += len(record.loss)
 
     @property
-    def utility(self) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
+    def utility(self) -> Utilities:
         """[K]: mean utility over all applied slots; NaN for a user without any."""
         mean = np.full(len(self._users), np.nan)
         np.divide(self._utility, self._applied, out=mean, where=self._applied > 0)
@@ -56,31 +62,43 @@ class Summary:
         return {
             **means,
             "rounds": self._rounds,
-            "utility_mean": {user: _number(u) for user, u in zip(self._users, utility, strict=True)},
-            "jain": _number(jain(utility)),
-            "worst_utility": _number(float(utility.min())),
+            "utility_mean": self._by_user(utility),
+            **self._measures(utility),
             "price_of_fairness": None,
+            "w_last": self._by_user(self._w_last),
             "bytes": {
                 user: {"up": int(up), "down": int(down)}
                 for user, up, down in zip(self._users, self._up, self._down, strict=True)
             },
             **self._counts,
+            "out_of_range_share": self._counts["out_of_range"] / n if (n := self._counts["applied"]) else None,
             "wall_seconds": wall_seconds,
             "virtual_seconds": None,
             "slots_per_second": self._slots / wall_seconds if wall_seconds > 0 else None,
             "digest": digest,
         }
 
+    def _measures(self, utility: Utilities) -> dict[str, Any]:
+        """What utility_mean [K] is worth, and how equal it is."""
+        known = not np.isnan(utility).any()
+        return {
+            "fairness_of_mean": self._value(utility),
+            "extended_fairness_of_mean": self._fairness.extended(torch.from_numpy(utility)) if known else None,
+            "jain": _number(jain(utility)),
+            "entropy": _number(entropy(utility)),
+            "worst_utility": _number(float(utility.min())),
+            "worst_user": self._users[int(utility.argmin())] if known else None,
+            "worst_tenth": _number(worst_tenth(utility)),
+        }
 
-def jain(utility: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> float:
-    """Jain's index (sum u)^2 / (K sum u^2) of utility [K]: 1 when all are equal, 1/K when one has everything."""
-    squares = float((utility**2).sum())
-    return float(utility.sum()) ** 2 / (len(utility) * squares) if squares else np.nan
+    def _value(self, utility: Utilities) -> float | None:
+        try:
+            return self._fairness.value(torch.from_numpy(utility))
+        except ValueError:
+            return None
 
-
-def price_of_fairness(utility: dict[str, float], efficient: dict[str, float]) -> float:
-    """1 - sum u / sum u of the same run with alpha 0."""
-    return 1 - sum(utility.values()) / sum(efficient.values())
+    def _by_user(self, values: Utilities) -> dict[str, float | None]:
+        return {user: _number(value) for user, value in zip(self._users, values, strict=True)}
 
 
 def _number(value: float) -> float | None:

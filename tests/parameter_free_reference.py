@@ -14,7 +14,7 @@ STRENGTHS = np.array([2.0**j for j in range(-1, 9)] + [1e9])
 
 
 class Played(NamedTuple):
-    """theta [T, m+1, d], w [T, m, K], x [T+1, d], eta [T]: the step last taken in each round."""
+    """theta [T, m+1, d] as served, then the average; w [T, m, K], x [T+1, d], eta [T]: the step last taken."""
 
     theta: Array
     w: Array
@@ -25,8 +25,9 @@ class Played(NamedTuple):
 def play(features: Array, labels: Array, stars: Array, alpha: float, u_max: float, exact: bool) -> Played:
     """features [T, m, K, d], labels [T, m, K], stars [T, d]: theta*_t."""
     rounds, slots, users, size = features.shape
-    a = s = radius = squares = strength = 0.0
-    bend, x = np.zeros((2, 2)), np.zeros(size)
+    a = radius = squares = 0.0
+    strength = 0.0
+    s, bend, noise, x = 1.0, np.zeros((2, 2)), np.zeros(2), np.zeros(size)
     mean, last, prior, paid = x, x, np.zeros(users), np.zeros(len(STRENGTHS))
     served, weights, starts, steps = [], [], [x], []
     for t in range(1, rounds + 1):
@@ -38,8 +39,8 @@ def play(features: Array, labels: Array, stars: Array, alpha: float, u_max: floa
             loss, slope, p = error**2, 2 * error[:, None] * features[t - 1, i], v / v.sum()
             g, level = p @ slope, p @ loss
             if t == 1:
-                first = min(level / np.linalg.norm(g), 0.1 * (1 + np.linalg.norm(x)))
-                radius = first if i == 0 else max(radius, np.linalg.norm(theta - x))
+                first = float(min(level / np.linalg.norm(g), 0.01 * (1 + np.linalg.norm(x))))
+                radius = first if i == 0 else max(radius, float(np.linalg.norm(theta - x)))
                 squares += g @ g
                 eta = radius / np.sqrt(squares)
                 theta = np.clip(theta - eta * g, -1, 1)
@@ -58,15 +59,17 @@ def play(features: Array, labels: Array, stars: Array, alpha: float, u_max: floa
         if t == 1:
             a = np.log(eta)
         else:
-            bend = (1 - t**-0.5) * bend + q
-            damped = bend + 0.01 * np.diag(np.diag(bend))
-            move = np.linalg.solve(damped, h) if damped[1, 1] > 1e-30 else np.array([h[0] / damped[0, 0], 0])
-            a, s = a - np.clip(move[0], -1, 1), np.clip(s - np.clip(move[1], -1, 1), 0, 1)
+            bend, noise = (1 - t**-0.5) * bend + q, (1 - t**-0.5) * noise + h**2
+            damped = bend + np.diag(np.sqrt(noise))
+            move = np.linalg.solve(damped, h) if noise[1] > 0 else np.array([h[0] / damped[0, 0], 0])
+            a, s = a - np.clip(move[0], -0.25, 1), np.clip(s - np.clip(move[1], -1, 1), 0, 1)
             paid += [cost(seen, prior, n, alpha, u_max) for n in STRENGTHS]
-        strength = STRENGTHS[paid.argmin()]
+        strength = float(STRENGTHS[paid.argmin()])
         prior, last = prior + (seen.mean(0) - prior) / t, stars[t - 1]
         mean = mean + (last - mean) / t
         x = np.clip(mean + s * (last - mean), -1, 1)
+        count = np.arange(1, slots + 1)
+        path[-1] = np.average(path[1:], axis=0, weights=count * (count + 1) * (count + 2))
         served.append(path)
         weights.append(row)
         starts.append(x)

@@ -53,6 +53,7 @@ MODELS: dict[type[BaseModel], str] = {
     edge.Lenet: "Encoder lenet",
     edge.Custom: "Your own encoder",
     edge.OwoFmtl: "Aggregator owo_fmtl",
+    edge.ParameterFree: "Aggregator parameter_free",
     edge.Constant: "Aggregator constant",
     edge.ScaleInvariant: "Aggregator scale_invariant",
     edge.QFfl: "Aggregator q_ffl",

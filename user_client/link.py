@@ -7,9 +7,16 @@ import grpc
 from protos import LIVE
 from user_client.session import Session
 
+_OVERTAKEN = "Internal error from Core"
+"""What gRPC says, in place of the edge's own status, of a stream that ends while the user writes onto it."""
+
 
 class LinkBroken(Exception):
     """The stream to the edge ended before the run did."""
+
+
+class StatusLost(LinkBroken):
+    """The edge ended the stream while the user was speaking: gRPC keeps the write's failure, not the edge's reason."""
 
 
 def open_channel(address: str, largest_message: int) -> grpc.aio.Channel:
@@ -32,18 +39,20 @@ async def live(session: Session, channel: grpc.aio.Channel) -> None:
         while not session.done:
             data = await call.read()
             if not isinstance(data, bytes):
-                raise LinkBroken(f"user {session.name!r}: {await _reason(call)}")
+                raise await _broken(session.name, call)
             for answer in session.react(data):
                 await call.write(answer)
         await call.done_writing()
         await call.read()
     except (grpc.aio.AioRpcError, grpc.aio.UsageError, grpc.aio.InternalError) as error:
-        raise LinkBroken(f"user {session.name!r}: {await _reason(call)}") from error
+        raise await _broken(session.name, call) from error
     finally:
         call.cancel()
 
 
-async def _reason(call: Any) -> str:
-    """The status that ended the stream, in one line."""
-    code = await call.code()
-    return f"the edge ended the stream with {code.name}: {await call.details() or 'no reason given'}"
+async def _broken(name: str, call: Any) -> LinkBroken:
+    """The error for the status that ended the stream, in one line."""
+    code, details = await call.code(), await call.details()
+    if details == _OVERTAKEN:
+        return StatusLost(f"user {name!r}: the edge ended the stream while the user was speaking; the edge knows why")
+    return LinkBroken(f"user {name!r}: the edge ended the stream with {code.name}: {details or 'no reason given'}")

@@ -37,7 +37,7 @@ class ParameterFree:
 
     h_k = (n0 prior_k + sum of this round's utilities) / (n0 + their number). n0 follows the leader among `STRENGTHS`
     on what each would have paid, sum_k [mean_i c(w_ik) - mean_i w_ik . mean_i u_ik], from the second round on
-    (docs/decisions/0013-parameter-free.md). A user nobody has heard of is taken to be at u_min.
+    (docs/decisions/0010-parameter-free.md). A user nobody has heard of is taken to be at u_min.
     """
 
     cost: ClassVar[Cost] = "scalars"

@@ -1,4 +1,4 @@
-"""An inner step and an outer loop that need no step size, horizon or scale (docs/decisions/0013-parameter-free.md)."""
+"""An inner step and an outer loop that need no step size, horizon or scale (docs/decisions/0010-parameter-free.md)."""
 
 from edge_server.parameter_free.descent import Descent
 from edge_server.parameter_free.learner import Learner

@@ -101,7 +101,7 @@ def exchanges(design: Blueprint) -> list[tuple[int, int]]:
     acknowledgement, outputs = pb.EdgeMessage(), pb.EdgeMessage()
     features, feedback = pb.UserMessage(), pb.UserMessage()
     acknowledgement.acknowledgement.key.CopyFrom(key)
-    acknowledgement.acknowledgement.next.CopyFrom(pb.Next(ask=pb.Next.FEATURES, key=key))
+    acknowledgement.acknowledgement.next.ask = pb.Next.WAIT  # the features are on their way
     for message in (features.features, outputs.outputs, feedback.feedback):
         message.key.CopyFrom(key)
     feedback.feedback.loss = 1.0

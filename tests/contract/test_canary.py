@@ -154,7 +154,7 @@ ALLOWED = {
     "UserMessage": {"join", "features", "feedback", "report", "leave"},
     "Join": {
         "protocol", "run", "user", "incarnation", "dtype", "feature_shape", "batch", "validation_batch",
-        "wants_feature_gradient",
+        "wants_feature_gradient", "sends_ahead",
     },
     "Features": {"key", "features"},
     "Feedback": {"key", "loss", "gradient"},

@@ -57,7 +57,7 @@ def test_q_ffl_is_the_gradient_of_its_objective() -> None:
 
 
 def test_q_ffl_refuses_a_negative_loss() -> None:
-    with pytest.raises(ValueError, match="at least 0, and user 2's is -0.5"):
+    with pytest.raises(ValueError, match=r"at least 0, and user 2's is -0.5"):
         first(QFfl(FAIR, 1.0), 1.0, NAN, -0.5)
 
 

@@ -1,4 +1,4 @@
-"""Who is here and who has answered: any order of arrival, and nothing that was not asked for."""
+"""Who is here and who has answered: any order of arrival, and nothing unasked but what is ahead by right."""
 
 import pytest
 from hypothesis import strategies as st
@@ -14,8 +14,9 @@ from hypothesis.stateful import (
 from edge_server.attendance import Attendance, OutOfOrder, Refused
 from protos import edge_pb2 as pb
 
+SLOTS = 3
 KINDS = ("features", "feedback", "report", "leave")
-ASKS = st.tuples(st.sampled_from(KINDS), st.integers(0, 2), st.integers(0, 2)).map(
+ASKS = st.tuples(st.sampled_from(KINDS), st.integers(0, 2), st.integers(0, SLOTS)).map(
     lambda ask: ("leave", 0, 0) if ask[0] == "leave" else ask
 )
 
@@ -28,18 +29,30 @@ def message(kind: str, round_: int = 0, slot: int = 0) -> pb.UserMessage:
     return made
 
 
+def behind(ask: tuple | None) -> tuple | None:
+    """What may follow an answer to `ask` unasked: the features of the next slot of the same round behind a feedback."""
+    if ask is None or ask[0] != "feedback" or ask[2] + 1 >= SLOTS:
+        return None
+    return ("features", ask[1], ask[2] + 1)
+
+
 class Conversation(RuleBasedStateMachine):
     """A model of what may be answered, beside the real thing."""
 
-    @initialize(count=st.integers(1, 5))
-    def begin(self, count: int) -> None:
+    @initialize(count=st.integers(1, 5), data=st.data())
+    def begin(self, count: int, data: st.DataObject) -> None:
         self.names = [f"u{k}" for k in range(count)]
-        self.attendance = Attendance(self.names)
+        self.attendance = Attendance(self.names, SLOTS)
+        self.senders = data.draw(st.sets(st.integers(0, count - 1)))
+        self.attendance.ahead |= self.senders
         self.joined: set[int] = set()
         self.over: set[int] = set()
         self.asked: tuple | None = None
+        self.before_leaving: tuple | None = None
         self.open: set[int] = set()
-        self.answers: dict[int, pb.UserMessage] = {}
+        self.answers: dict[int, tuple] = {}
+        self.early: dict[int, tuple] = {}
+        self.sent = 0
 
     @rule(k=st.integers(0, 6))
     def join(self, k: int) -> None:
@@ -66,9 +79,28 @@ class Conversation(RuleBasedStateMachine):
 
     @rule(ask=ASKS, data=st.data())
     def expect(self, ask: tuple, data: st.DataObject) -> None:
+        self.turn_to(ask, data)
+
+    @precondition(lambda self: behind(self.asked))
+    @rule(data=st.data())
+    def expect_what_follows(self, data: st.DataObject) -> None:
+        self.turn_to(behind(self.asked), data)
+
+    def turn_to(self, ask: tuple, data: st.DataObject) -> None:
+        filed = self.early if ask == self.due else {}
         self.open = data.draw(st.sets(st.sampled_from(range(len(self.names)))))
-        self.asked, self.answers = ask, {}
+        if ask[0] == "leave":
+            self.before_leaving = self.due
+        else:
+            self.early = {}
+        self.asked = ask
+        self.answers = {k: said for k, said in filed.items() if k in self.open}
         self.attendance.expect(ask, self.open)
+
+    @property
+    def due(self) -> tuple | None:
+        """What senders may send unasked at this moment."""
+        return self.before_leaving if self.asked and self.asked[0] == "leave" else behind(self.asked)
 
     @rule(said=ASKS, data=st.data())
     def receive_anything(self, said: tuple, data: st.DataObject) -> None:
@@ -79,27 +111,41 @@ class Conversation(RuleBasedStateMachine):
     def receive_what_was_asked(self, data: st.DataObject) -> None:
         self.receive(data.draw(st.sampled_from(sorted(self.open))), self.asked)
 
+    @precondition(lambda self: hasattr(self, "names") and self.due)
+    @rule(data=st.data())
+    def receive_what_follows(self, data: st.DataObject) -> None:
+        self.receive(data.draw(st.integers(0, len(self.names) - 1)), self.due)
+
     def receive(self, k: int, said: tuple) -> None:
         made = message(*said)
+        self.sent += 1
         if said == self.asked and k in self.open and k not in self.answers:
-            self.answers[k] = made
-            assert self.attendance.receive(k, made) == (len(self.answers) == len(self.open))
+            self.answers[k] = (k, made, self.sent)
+            assert self.attendance.receive(k, made, self.sent) == (len(self.answers) == len(self.open))
+        elif self.by_right(k, said):
+            self.early[k] = (k, made, self.sent)
+            assert not self.attendance.receive(k, made, self.sent)
         else:
             with pytest.raises(OutOfOrder, match=f"user 'u{k}' sent {said[0]}"):
-                self.attendance.receive(k, made)
+                self.attendance.receive(k, made, self.sent)
+
+    def by_right(self, k: int, said: tuple) -> bool:
+        """Once, from a sender, behind its feedback; when all were told to leave, from one that has not left yet."""
+        behind_it = k not in self.answers if self.asked and self.asked[0] == "leave" else k in self.answers
+        return k in self.senders and said == self.due and k not in self.early and behind_it
 
     @rule(k=st.integers(0, 4))
     def receive_nonsense(self, k: int) -> None:
         for nonsense in (pb.UserMessage(), pb.UserMessage(join=pb.Join(user="u0"))):
             with pytest.raises(OutOfOrder, match="where an answer was due"):
-                self.attendance.receive(k % len(self.names), nonsense)
+                self.attendance.receive(k % len(self.names), nonsense, 0)
 
     @invariant()
     def everything_agrees(self) -> None:
         if not hasattr(self, "names"):
             return
         found = self.attendance
-        assert found.answers == sorted(self.answers.items(), key=lambda answer: answer[0])
+        assert found.answers == [self.answers[k] for k in sorted(self.answers)]
         assert found.missing == [f"u{k}" for k in sorted(self.open - self.answers.keys())]
         assert found.complete == (self.answers.keys() == self.open)
         assert found.leaving == (self.asked is not None and self.asked[0] == "leave")
@@ -119,17 +165,96 @@ def test_any_conversation() -> None:
     ],
 )
 def test_the_error_says_what_was_asked(said: tuple, reason: str) -> None:
-    attendance = Attendance(["a", "b"])
+    attendance = Attendance(["a", "b"], slots=5)
     attendance.expect(("features", 1, 2), [0, 1])
     with pytest.raises(OutOfOrder, match=reason):
-        attendance.receive(0, message(*said))
+        attendance.receive(0, message(*said), 9)
 
 
 def test_a_duplicate_and_a_user_that_was_not_asked_are_told_so() -> None:
-    attendance = Attendance(["a", "b"])
+    attendance = Attendance(["a", "b"], slots=5)
     attendance.expect(("features", 0, 0), [0])
-    assert attendance.receive(0, message("features"))
+    assert attendance.receive(0, message("features"), 9)
     with pytest.raises(OutOfOrder, match="which it has sent"):
-        attendance.receive(0, message("features"))
+        attendance.receive(0, message("features"), 9)
     with pytest.raises(OutOfOrder, match="the edge asked for nothing from it now"):
-        attendance.receive(1, message("features"))
+        attendance.receive(1, message("features"), 9)
+
+
+def asked_for_feedback(slot: int = 0) -> Attendance:
+    """a may send ahead, b may not; both are asked for the feedback of a round of 3 slots."""
+    attendance = Attendance(["a", "b"], slots=3)
+    attendance.ahead.add(0)
+    attendance.expect(("feedback", 1, slot), [0, 1])
+    return attendance
+
+
+def test_features_sent_ahead_are_there_when_they_are_asked_for() -> None:
+    attendance = asked_for_feedback()
+    assert not attendance.receive(0, message("feedback", 1, 0), 20)
+    assert not attendance.receive(0, message("features", 1, 1), 30)
+    assert attendance.receive(1, message("feedback", 1, 0), 20)
+    assert [said.size for said in attendance.answers] == [20, 20]
+    attendance.expect(("features", 1, 1), [0, 1])
+    assert attendance.missing == ["b"]
+    assert attendance.receive(1, message("features", 1, 1), 31)
+    assert [(said.k, said.size) for said in attendance.answers] == [(0, 30), (1, 31)]
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ([("features", 1, 1)], "asked for feedback of round 1, slot 0"),
+        ([("feedback", 1, 0), ("features", 1, 2)], "sent features of round 1, slot 2"),
+        ([("feedback", 1, 0), ("features", 2, 1)], "sent features of round 2, slot 1"),
+        ([("feedback", 1, 0), ("feedback", 1, 1)], "sent feedback of round 1, slot 1"),
+        ([("feedback", 1, 0), ("features", 1, 1), ("features", 1, 1)], "which it has sent"),
+    ],
+    ids=["before its feedback", "two slots on", "of another round", "feedback", "twice"],
+)
+def test_what_is_not_ahead_by_right_is_out_of_order(said: list[tuple], reason: str) -> None:
+    attendance = asked_for_feedback()
+    for one in said[:-1]:
+        attendance.receive(0, message(*one), 9)
+    with pytest.raises(OutOfOrder, match=reason):
+        attendance.receive(0, message(*said[-1]), 9)
+
+
+def test_a_user_that_did_not_say_so_may_not_send_ahead() -> None:
+    attendance = asked_for_feedback()
+    attendance.receive(1, message("feedback", 1, 0), 9)
+    with pytest.raises(OutOfOrder, match="user 'b' sent features of round 1, slot 1"):
+        attendance.receive(1, message("features", 1, 1), 9)
+
+
+def test_nothing_goes_ahead_of_a_rounds_last_slot() -> None:
+    attendance = asked_for_feedback(slot=2)
+    attendance.receive(0, message("feedback", 1, 2), 9)
+    with pytest.raises(OutOfOrder, match="user 'a' sent features of round 1, slot 3"):
+        attendance.receive(0, message("features", 1, 3), 9)
+
+
+def test_features_on_their_way_when_all_are_told_to_leave_are_dropped_once() -> None:
+    attendance = asked_for_feedback()
+    for k in (0, 1):
+        attendance.receive(k, message("feedback", 1, 0), 9)
+    attendance.expect(("leave", 0, 0), [0, 1])
+    assert not attendance.receive(0, message("features", 1, 1), 9)
+    assert attendance.answers == []
+    with pytest.raises(OutOfOrder, match="user 'a' sent features"):
+        attendance.receive(0, message("features", 1, 1), 9)
+    assert not attendance.receive(0, message("leave"), 9)
+    assert attendance.receive(1, message("leave"), 9)
+    assert [said.k for said in attendance.answers] == [0, 1]
+
+
+@pytest.mark.parametrize("left", [False, True], ids=["before", "behind"])
+def test_features_that_came_before_the_call_to_leave_may_not_come_again(left: bool) -> None:
+    attendance = asked_for_feedback()
+    attendance.receive(0, message("feedback", 1, 0), 9)
+    attendance.receive(0, message("features", 1, 1), 9)
+    attendance.expect(("leave", 0, 0), [0, 1])
+    if left:
+        attendance.receive(0, message("leave"), 9)
+    with pytest.raises(OutOfOrder, match="user 'a' sent features"):
+        attendance.receive(0, message("features", 1, 1), 9)

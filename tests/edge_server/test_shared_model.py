@@ -223,6 +223,17 @@ def test_the_gramian_needs_a_forward_and_gradients_that_fit() -> None:
     assert not model.gramian([None]).any()
 
 
+def test_the_gramian_is_computed_once_per_forward_pass() -> None:
+    x, g, w = [noise(2, 4)], [noise(2, 3)], -torch.ones(1, dtype=F64)
+    model = SharedModel(encoder(), False)
+    model.forward(x)
+    first = model.gramian(g)
+    model.load(model.theta + model.backward(g, w))
+    assert model.gramian(g) is first
+    model.forward(x)
+    assert not torch.equal(model.gramian(g), first)
+
+
 def test_the_gramian_counts_a_parameter_that_the_outputs_do_not_use_as_zero() -> None:
     class Half(nn.Module):
         def __init__(self) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from edge_server import config
-from edge_server.aggregators import Aggregator, ConstantWeights, OwoFmtl
+from edge_server.aggregators import Aggregator, ConstantWeights, OwoFmtl, Slot
 from edge_server.domains import Box, Domain, Free
 from edge_server.encoders import build_encoder
 from edge_server.fairness import AlphaFair
@@ -60,7 +60,7 @@ class Ours:
             path.append(self.model.theta)
             weights.append(w)
             utilities.append(u)
-        last = self.rule.weights(self.state, torch.full_like(weights[0], torch.nan))
+        last = self.rule.weights(self.state, Slot.of(torch.full_like(weights[0], torch.nan), 0.0))
         users = range(x.shape[1])
         best = self.oracle.solve(t, [x[:, k].numpy() for k in users], [y[:, k].numpy() for k in users]).hindsight
         star = {"last": path[-1], "average": mean.mean(), "oracle": best.theta}[self.s.target]
@@ -73,10 +73,11 @@ class Ours:
         outputs = self.model.forward(list(x))
         errors = [f.squeeze(-1) - yk for f, yk in zip(outputs, y, strict=True)]
         u = self.s.l_max - torch.stack([(e**2).mean() for e in errors])
-        w = self.rule.weights(self.state, u)
+        slot = Slot.of(-u, 0.0)
+        w = self.rule.weights(self.state, slot)
         gradient = self.model.backward([2 * e[:, None] / len(e) for e in errors], w)
         self.model.load(primal_step(self.model.theta, gradient, self.s.eta, domain(self.s.theta_box)))
-        self.state = self.rule.step(self.state, u)
+        self.state = self.rule.step(self.state, slot)
         return w, u
 
 

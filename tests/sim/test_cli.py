@@ -222,6 +222,18 @@ def test_a_missing_data_set_names_the_command_that_fetches_it(tmp_path: Path, mo
     assert 'run "equiran data fetch mnist"' in line
 
 
+def test_a_run_that_is_refused_says_so_before_anything_else(tmp_path: Path) -> None:
+    tree = runs.changed(runs.digits(many=2), users__0__front="none")
+    file = runs.write(tmp_path, tree)
+    (line,) = equiran("run", file, "--out", tmp_path / "out").stderr.splitlines()
+    assert "one encoder serves all users" in line
+    valid = runs.write(tmp_path, runs.changed(tree, users__1__front="none"))
+    notes = [line for line in equiran("run", valid, "--out", tmp_path / "out").stderr.splitlines() if "note:" in line]
+    assert notes == ["note: front: none sends the raw inputs of u0, u1 to the edge; a front keeps them with the user"]
+    refused = equiran("run", valid, "--out", tmp_path / "out").stderr.splitlines()
+    assert refused == [f"{tmp_path / 'out'} holds a run already; give another --out"]
+
+
 def test_a_directory_that_holds_a_run_is_not_written_into(tmp_path: Path) -> None:
     file = runs.write(tmp_path, runs.kernel())
     assert equiran("run", file, "--out", tmp_path / "out").exit_code == 0

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -194,3 +195,26 @@ def test_a_second_ctrl_c_ends_it_at_once(start, tmp_path: Path, monkeypatch: pyt
     assert running.finish(10)[0] == 130
     assert runs.read_json(running.out / "manifest.json")["status"] == "stopped"
     assert len(runs.slots(running.out)["round"]) >= 5 * 20 * 3
+
+
+def test_ctrl_c_while_torch_is_imported_is_130_and_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)\n")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sim", "run", "any.yaml"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "importing\n"
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=60) == ("", "")
+    assert process.returncode == 130
+
+
+def test_the_installed_command_is_the_one_that_minds_its_imports() -> None:
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert pyproject["project"]["scripts"] == {"equiran": "sim.__main__:main"}

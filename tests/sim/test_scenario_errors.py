@@ -159,7 +159,11 @@ ROWS = [
         "step: guess, @limit: inverse_smoothness, domain: {ball: 1}",
         "edge.primal.limit: inverse_smoothness needs a convex problem on a box",
     ),
-    ("head: {kind: linear}", "head: {kind: linear}\n    presence: {@churn: 1}", "users.1.presence.churn: must be below 1"),
+    (
+        "head: {kind: linear}",
+        "head: {kind: linear}\n    presence: {@churn: 1}",
+        "users.1.presence.churn: must be below 1",
+    ),
     ("labels: nine_minus, block", "@factor: 2, labels: nine_minus, block", "users.1.adversary.factor: unknown key"),
     ("domain: none", "domain: {@box: -1}", "edge.primal.domain.box: must be above 0, got -1"),
     ("domain: none", "domain: {@ball: 0}", "edge.primal.domain.ball: must be above 0, got 0"),

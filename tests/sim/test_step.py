@@ -83,8 +83,9 @@ def test_other_aggregators_have_no_worst_case(tmp_path: Path) -> None:
         runs.run(tmp_path, tree)
 
 
-@pytest.mark.parametrize("target", ["last", "oracle"])
-def test_the_guess_follows_from_the_recorded_models(tmp_path: Path, target: str) -> None:
+@pytest.mark.parametrize(("target", "grows"), [("last", False), ("oracle", True)])
+def test_the_guess_follows_from_the_recorded_models(tmp_path: Path, target: str, grows: bool) -> None:
+    """With target `last` a small step hides how far theta*_t is: here the guess is never disproved."""
     sets = ["rounds=6", "slots=9", "edge.primal.step=guess", f"edge.meta.target={target}", "record.parameters=true"]
     out = runs.run_loaded(
         load(runs.SCENARIOS / "owo_fmtl/fig2_alternate.yaml", sets), tmp_path / "o", None, runs.Watcher()
@@ -99,7 +100,7 @@ def test_the_guess_follows_from_the_recorded_models(tmp_path: Path, target: str)
         assert etas[t] == pytest.approx(d_hat / (g * 3), rel=1e-12)
         while d_hat < np.linalg.norm(x[t] - stars[t]):
             d_hat *= 2
-    assert etas[-1] > etas[0]
+    assert (etas[-1] > etas[0]) == grows
     assert np.isnan(runs.rounds(out.folder)["bound"]).all()
 
 

@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from protos import LIVE
-from user_client.link import LinkBroken, live, open_channel
+from user_client.link import LinkBroken, StatusLost, live, open_channel
 
 
 class Echoing:
@@ -73,6 +73,22 @@ def test_a_refusal_is_named_with_its_status_and_reason() -> None:
 
     with pytest.raises(LinkBroken, match=r"^user 'a': the edge ended the stream with NOT_FOUND: no user 'a' in this"):
         conversation(play, Echoing())
+
+
+def test_a_stream_that_ends_while_the_user_speaks_points_at_the_edge() -> None:
+    """gRPC tells a writer that its write failed, not why the stream ended."""
+
+    class Talking(Echoing):
+        def react(self, data: bytes) -> Iterator[bytes]:
+            yield from (bytes(1000) for _ in range(100_000))
+
+    async def play(_: Any, context: grpc.aio.ServicerContext) -> None:
+        await context.read()
+        await context.write(b"talk")
+        await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "enough")
+
+    with pytest.raises(StatusLost, match=r"^user 'a': the edge ended the stream while the user was speaking; the edge"):
+        conversation(play, Talking())
 
 
 def test_an_edge_that_hangs_up_before_goodbye_is_a_broken_link() -> None:

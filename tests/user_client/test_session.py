@@ -1,4 +1,4 @@
-"""A user's side of the conversation, without an edge: every message has one answer, and nonsense is an error."""
+"""A user's side of the conversation, without an edge: what it answers to every message, and what is an error."""
 
 import pytest
 import torch
@@ -43,37 +43,97 @@ def outputs(values: torch.Tensor, slot: int = 0) -> bytes:
     return message.SerializeToString()
 
 
-def said(answer: bytes | None) -> pb.UserMessage:
-    assert answer is not None
-    return pb.UserMessage.FromString(answer)
+def answers(session: Session, data: bytes) -> list[pb.UserMessage]:
+    return [pb.UserMessage.FromString(answer) for answer in session.react(data)]
+
+
+def said(session: Session, data: bytes) -> pb.UserMessage:
+    (answer,) = answers(session, data)
+    return answer
 
 
 def test_join_states_the_sizes() -> None:
-    join = said(digits().join()).join
+    join = pb.UserMessage.FromString(digits().join()).join
     assert join == pb.Join(
         protocol=PROTOCOL, run="r", user="a", dtype=pb.FLOAT32, feature_shape=[2, 12, 12], batch=3, validation_batch=4,
         wants_feature_gradient=True,
     )  # fmt: skip
 
 
-def test_a_slot_is_features_feedback_and_the_next_features() -> None:
-    session = regression()
-    first = said(session.react(welcome((1,)))).features
+@pytest.mark.parametrize(("front", "ahead"), [("none", True), ({**CONV, "trainable": False}, True), (CONV, False)])
+def test_whose_front_is_frozen_says_that_it_sends_ahead(front: dict | str, ahead: bool) -> None:
+    session = Session(User(user_config(RAINBOW, {"kind": "linear"}, front), place(), (5,)), "a", "r", (5,))
+    join = pb.UserMessage.FromString(session.join()).join
+    assert join.sends_ahead == ahead
+    assert join.wants_feature_gradient == (not ahead)
+
+
+def test_with_a_trainable_front_a_slot_is_features_feedback_and_the_next_features_when_asked() -> None:
+    session = digits()
+    first = said(session, welcome((5,))).features
     assert first.key == pb.Key(round=0, slot=0)
-    assert unpack(first.features, Spec(torch.float64, (2, 4))).shape == (2, 4)
-    feedback = said(session.react(outputs(torch.zeros(2, 1, dtype=torch.float64)))).feedback
+    assert unpack(first.features, Spec(torch.float32, (3, 2, 12, 12))).shape == (3, 2, 12, 12)
+    feedback = said(session, outputs(torch.zeros(3, 5))).feedback
     assert feedback.key == first.key
     assert feedback.loss > 0
-    assert unpack(feedback.gradient, Spec(torch.float64, (2, 1))).shape == (2, 1)
-    done = edge(acknowledgement=pb.Acknowledgement(key=first.key, next=ask(pb.Next.FEATURES, 1)))
-    assert said(session.react(done)).features.key == pb.Key(round=0, slot=1)
+    message = pb.EdgeMessage()
+    message.acknowledgement.next.CopyFrom(ask(pb.Next.FEATURES, 1))
+    pack(torch.ones(3, 2, 12, 12), message.acknowledgement.feature_gradient)
+    assert said(session, message.SerializeToString()).features.key == pb.Key(round=0, slot=1)
+
+
+def test_without_one_the_next_features_follow_the_feedback_unasked() -> None:
+    session = regression()
+    first = said(session, welcome((1,))).features
+    assert unpack(first.features, Spec(torch.float64, (2, 4))).shape == (2, 4)
+    feedback, following = answers(session, outputs(torch.zeros(2, 1, dtype=torch.float64)))
+    assert feedback.feedback.key == first.key
+    assert unpack(feedback.feedback.gradient, Spec(torch.float64, (2, 1))).shape == (2, 1)
+    assert following.features.key == pb.Key(round=0, slot=1)
+    done = edge(acknowledgement=pb.Acknowledgement(key=first.key, next=ask(pb.Next.WAIT)))
+    assert answers(session, done) == []
+
+
+def test_the_feedback_goes_out_before_the_next_features_are_made() -> None:
+    session = regression()
+    said(session, welcome((1,)))
+    asked_for: list[tuple[int, int]] = []
+    job = session._user.task.job
+
+    def note(round_: int, slot: int):
+        asked_for.append((round_, slot))
+        return job(round_, slot)
+
+    session._user.task.job = note  # type: ignore[method-assign]
+    going = session.react(outputs(torch.zeros(2, 1, dtype=torch.float64)))
+    assert pb.UserMessage.FromString(next(going)).HasField("feedback")
+    assert asked_for == []
+    assert pb.UserMessage.FromString(next(going)).HasField("features")
+    assert asked_for == [(0, 1)]
+
+
+def test_features_made_ahead_are_those_that_would_have_been_asked_for() -> None:
+    ahead, asked = regression(), regression()
+    for session in (ahead, asked):
+        said(session, welcome((1,)))
+    zeros = outputs(torch.zeros(2, 1, dtype=torch.float64))
+    _, following = answers(ahead, zeros)
+    next(asked.react(zeros))
+    done = edge(acknowledgement=pb.Acknowledgement(next=ask(pb.Next.FEATURES, 1)))
+    assert said(asked, done) == following
+
+
+def test_nothing_is_sent_ahead_of_the_last_slot_of_a_round() -> None:
+    session = regression()
+    said(session, welcome((1,), ask(pb.Next.FEATURES, 5)))
+    assert said(session, outputs(torch.zeros(2, 1, dtype=torch.float64), slot=5)).HasField("feedback")
 
 
 def test_validation_is_answered_by_a_report() -> None:
     session = digits()
-    asked = said(session.react(welcome((5,), ask(pb.Next.VALIDATION, 6)))).features
+    asked = said(session, welcome((5,), ask(pb.Next.VALIDATION, 6))).features
     assert asked.features.shape[0] == 4
-    report = said(session.react(outputs(torch.zeros(4, 5), slot=6))).report
+    report = said(session, outputs(torch.zeros(4, 5), slot=6)).report
     assert report.key == pb.Key(round=0, slot=6)
     assert report.loss > 0
     assert 0 <= report.accuracy <= 1
@@ -81,34 +141,49 @@ def test_validation_is_answered_by_a_report() -> None:
 
 def test_waiting_says_nothing_and_leaving_gives_the_hash() -> None:
     session = regression()
-    assert session.react(welcome((1,), ask(pb.Next.WAIT))) is None
-    leave = said(session.react(edge(round_end=pb.RoundEnd(round=0, next=ask(pb.Next.LEAVE))))).leave
+    assert answers(session, welcome((1,), ask(pb.Next.WAIT))) == []
+    leave = said(session, edge(round_end=pb.RoundEnd(round=0, next=ask(pb.Next.LEAVE)))).leave
     assert leave.parameters_sha256 == session._user.digest()
     assert len(leave.parameters_sha256) == 32
     assert not session.done
-    assert session.react(edge(goodbye=pb.Goodbye())) is None
+    assert answers(session, edge(goodbye=pb.Goodbye())) == []
     assert session.done
 
 
 def test_a_rejected_slot_takes_no_step_and_goes_on() -> None:
     session = digits()
-    session.react(welcome((5,)))
-    session.react(outputs(torch.ones(3, 5)))
+    said(session, welcome((5,)))
+    said(session, outputs(torch.ones(3, 5)))
     before = session._user.digest()
     rejected = pb.Rejected(code=pb.Rejected.NOT_FINITE, field="loss", next=ask(pb.Next.FEATURES, 1))
-    assert said(session.react(edge(rejected=rejected))).features.key.slot == 1
+    assert said(session, edge(rejected=rejected)).features.key.slot == 1
     assert session._user.digest() == before
+
+
+def test_a_rejected_slot_of_a_user_that_sent_ahead_takes_no_step_and_the_next_one_does() -> None:
+    session = regression()
+    said(session, welcome((1,)))
+    ones = torch.ones(2, 1, dtype=torch.float64)
+    answers(session, outputs(ones))
+    before = session._user.digest()
+    rejected = pb.Rejected(code=pb.Rejected.NOT_FINITE, field="loss", next=ask(pb.Next.WAIT))
+    assert answers(session, edge(rejected=rejected)) == []
+    feedback, _ = answers(session, outputs(ones, slot=1))
+    assert feedback.feedback.key.slot == 1
+    assert session._user.digest() == before
+    assert answers(session, edge(acknowledgement=pb.Acknowledgement(next=ask(pb.Next.WAIT)))) == []
+    assert session._user.digest() != before
 
 
 def test_an_applied_slot_takes_a_step() -> None:
     session = digits()
-    session.react(welcome((5,)))
-    session.react(outputs(torch.ones(3, 5)))
+    said(session, welcome((5,)))
+    said(session, outputs(torch.ones(3, 5)))
     before = session._user.digest()
     message = pb.EdgeMessage()
     message.acknowledgement.next.CopyFrom(ask(pb.Next.FEATURES, 1))
     pack(torch.ones(3, 2, 12, 12), message.acknowledgement.feature_gradient)
-    session.react(message.SerializeToString())
+    said(session, message.SerializeToString())
     assert session._user.digest() != before
 
 
@@ -123,7 +198,7 @@ def test_an_applied_slot_takes_a_step() -> None:
 )
 def test_an_edge_that_makes_no_sense_is_an_error(data: bytes, said_: str) -> None:
     with pytest.raises(ProtocolError, match=said_):
-        regression().react(data)
+        answers(regression(), data)
 
 
 @pytest.mark.parametrize(
@@ -136,14 +211,14 @@ def test_an_edge_that_makes_no_sense_is_an_error(data: bytes, said_: str) -> Non
 )
 def test_outputs_that_do_not_fit_are_an_error(values: torch.Tensor, error: type[Exception], reason: str) -> None:
     session = regression()
-    session.react(welcome((1,)))
+    said(session, welcome((1,)))
     with pytest.raises(error, match=reason):
-        session.react(outputs(values))
+        answers(session, outputs(values))
 
 
 def test_a_trainable_front_needs_its_gradient() -> None:
     session = digits()
-    session.react(welcome((5,)))
-    session.react(outputs(torch.ones(3, 5)))
+    said(session, welcome((5,)))
+    said(session, outputs(torch.ones(3, 5)))
     with pytest.raises(ValueError, match="feature gradient: a trainable front needs"):
-        session.react(edge(acknowledgement=pb.Acknowledgement(next=ask(pb.Next.FEATURES, 1))))
+        answers(session, edge(acknowledgement=pb.Acknowledgement(next=ask(pb.Next.FEATURES, 1))))

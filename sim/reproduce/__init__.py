@@ -1,0 +1,1 @@
+"""`equiran reproduce`: a paper's experiment run again, its numbers beside the paper's, with spread and verdict."""

@@ -1,0 +1,71 @@
+"""`equiran reproduce`: what it is asked and what it prints."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sim.build import check
+from sim.console import Interrupts, Screen, fail, say, say_json, say_table
+from sim.reproduce.experiment import Experiment
+from sim.reproduce.jobs import Size
+from sim.reproduce.pool import Stopped
+from sim.reproduce.rows import Row
+from sim.reproduce.run import EXPERIMENTS, Made
+from sim.reproduce.run import reproduce as reproduce_all
+from sim.runner import BadScenario, RunError
+from sim.scenario import ScenarioErrors
+
+FAILED, BAD_INPUT = 1, 2
+
+
+def reproduce(
+    what: Annotated[str, typer.Argument(metavar="|".join([*EXPERIMENTS, "all"]), help="which experiment")],
+    seeds: Annotated[int | None, typer.Option(min=1, help="seeds, from 0; default: as many as the docs have")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="small runs; says nothing about the paper's numbers")] = False,
+    out: Annotated[Path | None, typer.Option(help="where everything goes; default: runs/reproduce[-quick]")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object on stdout, nothing else there")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="no progress")] = False,
+) -> None:
+    """Run a paper's experiment again: its figures, and its numbers beside ours with spread and verdict.
+
+    Runs that are there are not run again. Example: equiran reproduce fig2 --quick
+    """
+    folder = out or Path("runs") / ("reproduce-quick" if quick else "reproduce")
+    with Interrupts().caught() as interrupts:
+        try:
+            chosen = _chosen(what, quick=quick)
+            made = reproduce_all(chosen, seeds, quick=quick, out=folder, note=Screen(quiet).note, stop=interrupts.asked)
+        except (BadScenario, ScenarioErrors) as error:
+            fail(str(error))
+            raise typer.Exit(BAD_INPUT) from error
+        except RunError as error:
+            fail(str(error))
+            raise typer.Exit(FAILED) from error
+        except Stopped as error:
+            raise typer.Exit(interrupts.exit_code) from error
+    say_json(made.told()) if as_json else _tell(made)
+
+
+def _chosen(what: str, *, quick: bool) -> list[Experiment]:
+    """The experiments to run, whose data and parts are there. Raises BadScenario, ScenarioErrors."""
+    if what not in [*EXPERIMENTS, "all"]:
+        raise BadScenario(f"no experiment {what!r} to reproduce; there are: {', '.join(EXPERIMENTS)}, all")
+    chosen = [*EXPERIMENTS.values()] if what == "all" else [EXPERIMENTS[what]]
+    scenarios = {(job.file, job.sets): job for one in chosen for job in one.jobs(Size(1, quick))}
+    for job in scenarios.values():
+        if found := check(job.load()):
+            raise ScenarioErrors(found)
+    return chosen
+
+
+def _tell(made: Made) -> None:
+    for figure in dict.fromkeys(row.figure for row in made.rows):
+        say_table([_shown(row) for row in made.rows if row.figure == figure], figure)
+    for path in (made.csv, made.page, *made.pictures):
+        say(str(path))
+
+
+def _shown(row: Row) -> dict[str, object]:
+    keys = ("scenario", "metric", "reported", "ours", "spread", "verdict")
+    return {key: getattr(row, key) for key in keys}

@@ -1,0 +1,108 @@
+"""Many runs side by side, one core each. A run that is there already, of the same scenario, is not run again."""
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sim.recorder import Status
+from sim.reproduce.jobs import Job
+from sim.runner import RunError, Watcher
+from sim.runner import run as run_scenario
+from sim.scenario import effective
+
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_stop: Any = None
+"""In a worker: the event that ends its run between two slots."""
+
+
+class Stopped(Exception):
+    """Somebody interrupted the runs; what is finished stays, and is not run again."""
+
+
+def run_all(jobs: Sequence[Job], root: Path, note: Callable[[str], None], stop: Callable[[], bool]) -> None:
+    """Run what is missing below `root`. Raises RunError with the first failure, Stopped when `stop` says so."""
+    jobs = list(dict.fromkeys(jobs))
+    missing = [job for job in jobs if not is_there(job, root)]
+    note(f"{len(jobs)} runs, {len(jobs) - len(missing)} of them there already")
+    if not missing:
+        return
+    context = multiprocessing.get_context("spawn")
+    event = context.Event()
+    cores = min(len(os.sched_getaffinity(0)), len(missing))
+    with _one_thread_each(), ProcessPoolExecutor(cores, context, _start, (event,)) as pool:
+        futures = {pool.submit(_run, job, root): job for job in missing}
+        try:
+            _collect(futures, note, stop)
+        finally:
+            event.set()
+            pool.shutdown(cancel_futures=True)
+
+
+def is_there(job: Job, root: Path) -> bool:
+    """The run is finished, and its scenario is what the job says now."""
+    folder = root / job.name
+    try:
+        status = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["status"]
+        same = (folder / "scenario.yaml").read_text(encoding="utf-8") == effective(job.load().scenario)
+    except FileNotFoundError:
+        return False
+    return same and (status == "done" or (job.may_fail and status == "failed"))
+
+
+def _collect(futures: dict["Future[float]", Job], note: Callable[[str], None], stop: Callable[[], bool]) -> None:
+    waiting, total = set(futures), len(futures)
+    while waiting:
+        done, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
+        if stop():
+            raise Stopped
+        for number, future in enumerate(done, total - len(waiting) - len(done) + 1):
+            note(f"[{number}/{total}] {futures[future].name}: {future.result():.0f} s")
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Workers that start inside compute with one thread."""
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+
+
+def _start(event: Any) -> None:
+    global _stop
+    _stop = event
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _run(job: Job, root: Path) -> float:
+    """In a worker: one run into its folder; seconds it took."""
+    folder = root / job.name
+    if (folder / "manifest.json").exists():
+        shutil.rmtree(folder)
+    status, seconds = _finish(job, folder)
+    if status == "stopped":
+        raise Stopped
+    return seconds
+
+
+def _finish(job: Job, folder: Path) -> tuple[Status, float]:
+    try:
+        result = run_scenario(job.load(), folder, None, Watcher(stop=_stop.is_set))
+    except RunError as error:
+        if job.may_fail:
+            return "failed", 0.0
+        raise RunError(f"{job.name}: {error}") from error
+    return result.status, float(result.summary["wall_seconds"])
