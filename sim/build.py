@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +50,23 @@ class Blueprint:
     def output_shape(self) -> tuple[int, ...]:
         """One sample's outputs; the same for all users."""
         return self.plan.users[0].output_shape
+
+    @cached_property
+    def oracle(self) -> Hindsights:
+        """The oracle of a simulated run: it sees every user's stream, and solves each round once."""
+        scenario = self.scenario
+        fairness = build_aggregator(scenario.edge.aggregator).fairness
+        l_max = np.array([user.l_max for user in self.plan.users])
+        told = [
+            Told(
+                build=partial(build_stream, user, place(scenario, k)),
+                held_out=held_out(user.task),
+                factor=reported_factor(user),
+                away=frozenset(self.plan.users[k].away),
+            )
+            for k, user in enumerate(scenario.users)
+        ]
+        return Hindsights(fairness, l_max, build_domain(scenario.edge.primal.domain), told, scenario.slots)
 
 
 def place(scenario: Scenario, k: int) -> Place:
@@ -129,7 +146,7 @@ def build_rounds(
         compute=compute,
         on_round=on_round,
         on_event=on_event,
-        oracle=hindsights(design) if wants_oracle(scenario) else None,
+        oracle=design.oracle if wants_oracle(scenario) else None,
         learner=Learner.start(outer.x, first.dtype, edge.primal.curvature) if learned else None,
         trace=scenario.record.parameters,
     )
@@ -138,23 +155,6 @@ def build_rounds(
 def wants_oracle(scenario: Scenario) -> bool:
     """The run needs theta*_t: as its target, or for the theory's step."""
     return scenario.edge.meta.target == "oracle" or scenario.edge.primal.step == "theory"
-
-
-def hindsights(design: Blueprint) -> Hindsights:
-    """The oracle of a simulated run: it sees every user's stream."""
-    scenario, plan = design.scenario, design.plan
-    fairness = build_aggregator(scenario.edge.aggregator).fairness
-    l_max = np.array([user.l_max for user in plan.users])
-    told = [
-        Told(
-            build=partial(build_stream, user, place(scenario, k)),
-            held_out=held_out(user.task),
-            factor=reported_factor(user),
-            away=frozenset(plan.users[k].away),
-        )
-        for k, user in enumerate(scenario.users)
-    ]
-    return Hindsights(fairness, l_max, build_domain(scenario.edge.primal.domain), told, scenario.slots)
 
 
 @contextmanager

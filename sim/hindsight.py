@@ -41,14 +41,28 @@ class Hindsights:
         self._users = users
         self._tasks = [user.build() for user in users]
         self._slots = slots
+        self._found: dict[int, Hindsight] = {}
 
     def __call__(self, t: int) -> Hindsight:
         """Round t's best fixed model for those present, and every slot's utilities [m, K] at it, NaN for the others.
 
-        Raises NotConverged.
+        Solved once. Raises NotConverged.
         """
-        present = [k for k, user in enumerate(self._users) if t not in user.away]
-        x, y = zip(*(self._samples(k, t) for k in present), strict=True)
+        if t not in self._found:
+            self._found[t] = self._solve(t)
+        return self._found[t]
+
+    def samples(self, t: int) -> tuple[list[Array], list[Array]]:
+        """Round t's x [m, B, d] and y [m, B] of everyone who is present, in user order."""
+        x, y = zip(*(self._samples(k, t) for k in self._present(t)), strict=True)
+        return [*x], [*y]
+
+    def _present(self, t: int) -> list[int]:
+        return [k for k, user in enumerate(self._users) if t not in user.away]
+
+    def _solve(self, t: int) -> Hindsight:
+        present = self._present(t)
+        x, y = self.samples(t)
         found = replace(self._oracle, l_max=self._oracle.l_max[present]).solve(t, x, y).hindsight
         utilities = torch.full((self._slots, len(self._users)), torch.nan, dtype=torch.float64)
         utilities[:, present] = found.utilities

@@ -1,6 +1,7 @@
 """The inner step of a run: a number, Theorem 1's eta = D*/(G sqrt m), or that for a guessed D* (maths.md A1, A2.12).
 
-G is measured by pre-passes in memory on the same streams, or the closed form of the worst case.
+G is measured by pre-passes on the same streams, all rounds at once where they are independent, else in memory; or it is
+the closed form of the worst case.
 """
 
 import math
@@ -15,8 +16,9 @@ from edge_server.primal_dual import theory_step
 from edge_server.record import Event, RoundRecord
 from edge_server.scoring import Theory
 from edge_server.step_size import Guess
-from sim.build import Blueprint, hindsights
+from sim.build import Blueprint
 from sim.local import Hooks, run_in_memory
+from sim.prepass import Prepass, fits
 from sim.step import Step
 from sim.worst_case import NoWorstCase, smoothness, worst_gradient
 
@@ -69,9 +71,10 @@ def _step_of(design: Blueprint, on_progress: Progress) -> StepOf:
 def _measured(design: Blueprint, step_of: StepOf, on_progress: Progress, stop: Callable[[], bool]) -> Step:
     name = f"{design.scenario.edge.primal.step} step"
     step = step_of(FIRST_GRADIENT)
+    at_once = Prepass(design, design.oracle) if step.guess is None and fits(design) else None
     for number in range(PASSES):
         on_progress(f"{name}: pass {number + 1} of {PASSES} over all rounds, eta {step.eta:.4g}")
-        gradient = _largest_gradient(design, step, stop)
+        gradient = at_once.largest_gradient(step.eta) if at_once else _largest_gradient(design, step, stop)
         if stop():
             break
         if gradient == 0:
@@ -82,9 +85,7 @@ def _measured(design: Blueprint, step_of: StepOf, on_progress: Progress, stop: C
 
 def _diameter(design: Blueprint) -> float:
     """D*: the largest distance between two theta*_t."""
-    scenario = design.scenario
-    oracle = hindsights(design)
-    thetas = np.stack([oracle(t).theta.numpy() for t in range(scenario.rounds)])
+    thetas = np.stack([design.oracle(t).theta.numpy() for t in range(design.scenario.rounds)])
     d_star = float(pdist(thetas).max(initial=0.0))
     if d_star == 0:
         raise NoTheory("edge.primal.step: theory needs rounds whose best models differ, but D* is 0; give a number")

@@ -59,7 +59,7 @@ def play(features: Array, labels: Array, stars: Array, alpha: float, u_max: floa
         if t == 1:
             a = np.log(eta)
         else:
-            bend, noise = (1 - t**-0.5) * bend + q, (1 - t**-0.5) * noise + h**2
+            bend, noise = (1 - 1 / t) * bend + q, (1 - 1 / t) * noise + h**2
             damped = bend + np.diag(np.sqrt(noise))
             move = np.linalg.solve(damped, h) if noise[1] > 0 else np.array([h[0] / damped[0, 0], 0])
             a, s = a - np.clip(move[0], -0.25, 1), np.clip(s - np.clip(move[1], -1, 1), 0, 1)

@@ -13,7 +13,7 @@ _GROWTH = 0.25
 
 @dataclass(frozen=True)
 class Newton:
-    """Both sums forget at the rate t^-1/2, so that about sqrt t rounds count.
+    """Both sums forget at the rate 1/t: after t rounds, round j counts j/t.
 
     bend [2, 2]: Gauss-Newton Hessian Q. squares [2]: S, of the slopes h. A move is -(Q + diag sqrt S)^-1 h: a Newton
     step where slopes are small beside the curvature, a step normalised by their size where they are noise.
@@ -32,7 +32,7 @@ class Newton:
 
         a moves by -1 to 1/4, s by -1 to 1; a number that has no slope stays.
         """
-        kept = 1 - rounds**-0.5
+        kept = 1 - 1 / rounds
         known = Newton(kept * self.bend + bend, kept * self.squares + slope**2)
         return np.clip(-known._solve(slope), -1, [_GROWTH, 1]), known
 

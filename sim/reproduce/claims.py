@@ -36,13 +36,12 @@ def rows(runs: Runs, size: Size) -> list[Row]:
 def charts(runs: Runs, size: Size) -> list[Chart]:
     """What the outer loop is worth against how similar rounds are."""
     ratios, gains = _similarity(runs, size)
-    order = np.argsort(ratios.mean(axis=0))
-    x = ratios.mean(axis=0)[order].round(2)
+    x = 1 - np.array(SIMILARITIES)
     curves = [
-        Curve("measured", run_colour(0), x, gains[:, order]),
-        Curve("ratio of the bounds, D / D*", run_colour(1), x, x[None], "--"),
+        Curve("measured", run_colour(0), x, gains),
+        Curve("ratio of the bounds, D / D*", run_colour(1), x, ratios, "--"),
     ]
-    panel = log_log_panel("Regret from scratch / regret of OWO-FMTL", curves, "D / D*")
+    panel = log_log_panel("Regret from scratch / regret of OWO-FMTL", curves, "1 - similarity")
     caption = "Both with the theory's step for the D* of the stream, 32 slots per round, alpha 1."
     return [Chart("similarity", "When the outer loop pays", caption, (panel,))]
 
@@ -70,11 +69,11 @@ def _similarity_rows(runs: Runs, size: Size) -> list[Row]:
         said = f"about D/D* = {ratios[:, i].mean():.2f}"
         metric, why = "regret from scratch / regret, m = 32", "the paper compares bounds; D/D* is their ratio"
         found.append(row("Sec. III", f"similarity {similarity:g}", metric, said, gains[:, i], MEASURED, why))
-    rises = (np.diff(gains, axis=1) > 0).mean(axis=1)
-    metric = "share of steps up in similarity that raise the gain"
-    why = "with the theory's step for the stream's own D*, for both"
-    verdict = always(float(rises.mean()))
-    return [*found, row("Sec. III", "similarity", metric, "pays when tasks are similar: 1", rises, verdict, why)]
+    rise = gains[:, -1] / gains[:, 0]
+    metric = f"that at similarity {SIMILARITIES[-1]:g} / that at {SIMILARITIES[0]:g}"
+    why = "both with the theory's step for the stream's own D*, which flat directions keep large"
+    verdict = at_most(-float(rise.mean()), -1, 0.05)
+    return [*found, row("Sec. III", "similarity", metric, "pays when tasks are similar: above 1", rise, verdict, why)]
 
 
 def _horizon(horizon: str, size: Size) -> list[Job]:

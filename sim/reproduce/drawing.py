@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
 from sim.report.lines import Line
@@ -38,6 +38,8 @@ def log_log_panel(title: str, curves: Sequence[Curve], x_label: str, *, guide: f
         axes.xaxis.set_major_locator(FixedLocator([float(x) for x in curves[0].x]))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.set_xlabel(x_label, loc="right", labelpad=2)
         axes.legend(loc="lower left", frameon=False, fontsize=7.5, labelcolor="linecolor")

@@ -39,8 +39,8 @@ class Runs:
     def bytes_per_slot(self, job: Job) -> float:
         """Bytes up and down per user and slot, mean over users."""
         summary, scenario = self._json(job, "summary.json"), job.load().scenario
-        total: float = sum(sum(ways.values()) for ways in summary["bytes"].values())
-        return total / (len(scenario.users) * scenario.slots * summary["rounds"])
+        total = sum(sum(ways.values()) for ways in summary["bytes"].values())
+        return float(total / (len(scenario.users) * scenario.slots * summary["rounds"]))
 
     def shared(self, job: Job, column: str) -> Floats:
         """A column of rounds.parquet that is the round's [T]."""

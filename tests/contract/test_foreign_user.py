@@ -16,6 +16,7 @@ from edge_server.record import RoundRecord
 from edge_server.service import serve
 from protos import edge_pb2 as pb
 from sim.build import Blueprint, blueprint, build_rounds
+from sim.step import Step
 
 METHOD = "/equiran.v1.Edge/Live"
 SLOTS, STEP = 3, 0.05
@@ -113,7 +114,7 @@ def test_a_user_written_from_the_page_takes_part(tmp_path: Path) -> None:
     records: list[RoundRecord] = []
 
     async def test(address: str, cell: Cell) -> None:
-        rounds = build_rounds(design, (STEP, None), cell, OneThread(1), records.append, lambda _event: None)
+        rounds = build_rounds(design, Step(STEP), cell, OneThread(1), records.append, lambda _event: None)
         _, *ends = await asyncio.gather(rounds.run(), live(address, 0), live(address, 1))
         assert ends == ["OK", "OK"]
 

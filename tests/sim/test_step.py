@@ -10,7 +10,7 @@ import runs
 
 from edge_server.scoring import Theory
 from edge_server.step_size import Guess
-from sim.build import blueprint, hindsights
+from sim.build import blueprint
 from sim.runner import RunError
 from sim.scenario import Scenario, load
 from sim.step import Step
@@ -150,7 +150,7 @@ def test_the_oracle_is_for_the_losses_that_are_reported(tmp_path: Path) -> None:
         x = np.stack([streams["u0.x"][:, :, 3:] * np.sqrt(3), streams["u1.x"]], axis=2)
         y = np.stack([streams["u0.y"][:, :, 3:] * np.sqrt(3), streams["u1.y"]], axis=2)
     for t in range(2):
-        found = hindsights(design)(t)
+        found = design.oracle(t)
         star = found.theta.numpy()
         assert ref.objective(star, x[t], y[t], S) == pytest.approx(
             ref.objective(ref.oracle(x[t], y[t], S), x[t], y[t], S), abs=1e-9
