@@ -24,6 +24,7 @@ class SharedModel:
         self._encoder = encoder
         self._with_feature_gradients = feature_gradients
         self._theta, self._gradient = _flatten(encoder)
+        self._linear = encoder if type(encoder) is nn.Linear and not feature_gradients else None
         self._sizes: list[int] = []
         self._counts = torch.tensor(self._sizes)
         self._features: Tensor | None = None
@@ -65,7 +66,8 @@ class SharedModel:
             return [None] * len(features)
         if self._with_feature_gradients:
             joined = joined.detach().requires_grad_()
-        self._features, self._outputs = joined, self._encoder(joined)
+        with torch.set_grad_enabled(self._linear is None):
+            self._features, self._outputs = joined, self._encoder(joined)
         return _split(self._outputs.detach(), self._sizes, features)
 
     def evaluate(self, features: Sequence[Tensor | None]) -> PerUser:
@@ -95,11 +97,19 @@ class SharedModel:
         scale = self._row_weights(output_gradients, weights, outputs.dtype)
         joined = self._joined(output_gradients, outputs)
         exact = self._exact_feature_gradients(outputs, inputs, joined, scale)
-        torch.autograd.backward(outputs, joined * _beside(scale, outputs))
+        self._differentiate(outputs, inputs, joined * _beside(scale, outputs))
         if inputs.grad is not None:
             unweighted = inputs.grad / _beside(scale, inputs) if exact is None else exact
             self._unweighted = _split(unweighted, self._sizes, output_gradients)
         return self._gradient
+
+    def _differentiate(self, outputs: Tensor, inputs: Tensor, slopes: Tensor) -> None:
+        """Gradients of all parameters from slopes [N, ...] at the outputs; of one linear layer without a graph."""
+        if self._linear is None:
+            torch.autograd.backward(outputs, slopes)
+            return
+        for parameter, gradient in zip(self._linear.parameters(), (slopes.T @ inputs, slopes.sum(0)), strict=False):
+            _known(parameter.grad).copy_(gradient)
 
     def gramian(self, output_gradients: Sequence[Tensor | None]) -> Tensor:
         """Inner products [K, K] float64 of the users' gradients of their own losses; zeros where no gradient is given.
@@ -201,6 +211,11 @@ def _flatten(encoder: nn.Module) -> tuple[Tensor, Tensor]:
         parameter.data = values.view(shape)
         parameter.grad = slopes.view(shape)
     return theta, gradient
+
+
+def _known(gradient: Tensor | None) -> Tensor:
+    assert gradient is not None
+    return gradient
 
 
 def _groups(parameters: list[nn.Parameter]) -> list[list[nn.Parameter]]:

@@ -81,10 +81,19 @@ class Conversation(RuleBasedStateMachine):
     def expect(self, ask: tuple, data: st.DataObject) -> None:
         self.turn_to(ask, data)
 
+    @rule(round_=st.integers(0, 2), slot=st.integers(0, SLOTS - 2), data=st.data())
+    def expect_feedback_that_is_not_the_last(self, round_: int, slot: int, data: st.DataObject) -> None:
+        self.turn_to(("feedback", round_, slot), data)
+
     @precondition(lambda self: behind(self.asked))
     @rule(data=st.data())
     def expect_what_follows(self, data: st.DataObject) -> None:
         self.turn_to(behind(self.asked), data)
+
+    @precondition(lambda self: behind(self.asked))
+    @rule(data=st.data())
+    def tell_all_to_leave(self, data: st.DataObject) -> None:
+        self.turn_to(("leave", 0, 0), data)
 
     def turn_to(self, ask: tuple, data: st.DataObject) -> None:
         filed = self.early if ask == self.due else {}

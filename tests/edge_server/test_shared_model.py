@@ -256,3 +256,18 @@ def test_groups_of_parameters_are_few_and_never_larger_than_the_largest_paramete
     assert sorted(p.numel() for group in groups for p in group) == sorted(sizes)
     assert max(totals) == max(sizes)
     assert len(groups) <= 2 * sum(sizes) / max(sizes)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_one_linear_layer_is_differentiated_to_the_same_bits_without_a_graph(bias: bool) -> None:
+    torch.manual_seed(0)
+    layer = nn.Linear(4, 3, bias=bias, dtype=torch.float64)
+    twin = nn.Sequential(nn.Linear(4, 3, bias=bias, dtype=torch.float64))
+    twin[0].load_state_dict(layer.state_dict())
+    features = [torch.randn(2, 4, dtype=torch.float64), torch.randn(5, 4, dtype=torch.float64)]
+    slopes = [torch.randn(2, 3, dtype=torch.float64), torch.randn(5, 3, dtype=torch.float64)]
+    quick, plain = SharedModel(layer, False), SharedModel(twin, False)
+    for mine, its in zip(quick.forward(features), plain.forward(features), strict=True):
+        assert torch.equal(mine, its)
+    weights = -torch.tensor([0.3, 0.7], dtype=torch.float64)
+    assert torch.equal(quick.backward(slopes, weights), plain.backward(slopes, weights))

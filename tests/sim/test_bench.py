@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+import sim.bench.slot
 from sim.bench.commands import app
 from sim.bench.process import Worker, WorkerFailed, ended
 from sim.bench.slot import BLOCK, Load, design_of, exchanges, measure, report
@@ -58,10 +59,17 @@ def test_a_load_becomes_whole_blocks_and_a_warm_up():
     assert plan.users[0].features.shape == (4, 3, 28, 28)
 
 
-def test_slot_command_prints_one_json_object():
-    result = CliRunner().invoke(app, ["slot", "--users", "1", "--batch", "2", "--slots", "2", "--json"])
+def test_slot_command_measures_what_it_is_asked_and_prints_one_json_object(blocks, monkeypatch):
+    asked = []
+    monkeypatch.setattr(sim.bench.slot, "measure", lambda load: asked.append(load) or blocks)
+    options = ["--users", "2", "--batch", "3", "--slots", "6", "--hosts", "5"]
+    result = CliRunner().invoke(app, ["slot", *options, "--json"])
     assert result.exit_code == 0, result.output
+    assert asked == [Load(users=2, batch=3, encoder="lenet", slots=6, hosts=2)]
     assert {"wire_ms", "monolithic_ms", "echo_ms", "ratio", "breakdown"} <= set(json.loads(result.stdout))
+    told = CliRunner().invoke(app, ["slot", *options])
+    assert told.exit_code == 0, told.output
+    assert "ratio = (wire - monolithic) / echo" in told.stdout
 
 
 def test_slot_command_refuses_nobody():
