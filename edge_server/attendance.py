@@ -117,8 +117,8 @@ class Attendance:
 
     def _is_ahead(self, k: int, said: Ask) -> bool:
         """Features behind this slot's feedback; or on their way when everybody was told to leave."""
-        leaving = self.leaving and k not in self._answers
-        return k in self.ahead and said == self._following and k not in self._early and (leaving or k in self._answers)
+        in_time = (k in self._answers) != self.leaving
+        return k in self.ahead and said == self._following and k not in self._early and in_time
 
     def __post_init__(self) -> None:
         self._index = {name: k for k, name in enumerate(self.users)}

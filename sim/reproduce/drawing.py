@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 from sim.report.lines import Line
@@ -88,6 +88,7 @@ def dots_panel(title: str, dots: Sequence[Dot], *, higher_is_better: bool) -> Pa
         for place, dot in enumerate(ranked):
             _dot(axes, place, dot, shown)
         axes.set_xlim(*shown)
+        axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
         axes.set_yticks(range(len(ranked)), [short(dot.label) for dot in ranked], color=INK, fontsize=6)
         axes.set_ylim(len(ranked) - 0.4, -0.6)
         axes.grid(visible=False, axis="y")

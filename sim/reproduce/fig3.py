@@ -98,7 +98,7 @@ def _panels(runs: Runs, size: Size, outer: str) -> list[Panel]:
 
 
 def _lines(values: dict[str, Floats], *, rough: bool = True) -> list[Line]:
-    return [mean_line(weights, index, y, rough=rough) for index, (weights, y) in enumerate(values.items())]
+    return [mean_line(NAMES[weights], index, y, rough=rough) for index, (weights, y) in enumerate(values.items())]
 
 
 FIG3 = Experiment(
@@ -106,7 +106,7 @@ FIG3 = Experiment(
     "Fig. 3: Rainbow MNIST, fairness and utilities",
     "Adversary on user 2: y -> 9 - y in odd blocks of 5 slots; SGD 0.1, front: none. Weights are step sizes, so every "
     "comparison states sum |w| and stands beside baselines of the same sum: OWO-FMTL's own mean weight given to both "
-    "users, constant weights (.71, .71), and OWO-FMTL scaled to the sum 1 of (.5, .5).",
+    "users (OWO, mean weight), constant weights (.71, .71), and OWO-FMTL scaled to the sum 1 of (.5, .5).",
     ("Fig. 3",),
     ("fig3_running_mean", "fig3_continue"),
     3,

@@ -19,8 +19,8 @@ WEIGHTS = {
 """same_sum: OWO-FMTL's weights sum to 1.42 on average (maths.md A4)."""
 NAMES = {
     "owo": "OWO-FMTL",
-    "mean_weight": "OWO-FMTL, its mean weight for all",
-    "sum_to_one": "OWO-FMTL scaled to sum 1",
+    "mean_weight": "OWO, mean weight",
+    "sum_to_one": "OWO, sum 1",
     "halves": "(.5, .5)",
     "same_sum": "(.71, .71)",
     "ones": "(1, 1)",

@@ -150,7 +150,8 @@ RIVALS = Experiment(
     "Convex streams: 128 rounds of 32 slots, every rule with the theory's step for its own gradients, the oracle as "
     "target, alpha 1; lower regret is better. Rainbow MNIST: outer rule continue, SGD 0.1 whatever the sum of weights; "
     "higher validation fairness is better. Constant weights are tuned over a grid on the same seeds, in hindsight. "
-    "`scalars`: the rule reads one number per user; `gramian`: all inner products of the users' gradients.",
+    "`scalars`: the rule reads one number per user; `gramian`: all inner products of the users' gradients. "
+    "At alpha 1 `fairgrad` is `nash_mtl`.",
     ("rivals",),
     ("rivals",),
     3,

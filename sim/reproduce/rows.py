@@ -69,7 +69,7 @@ def _graded(distance: float, good: float, fair: float) -> str:
 
 def as_quick(rows: Sequence[Row]) -> list[Row]:
     """Numbers of small runs, which say nothing about the paper's."""
-    return [replace(one, verdict=QUICK, why="a small run, not comparable with the paper") for one in rows]
+    return [replace(one, reported="-", verdict=QUICK, why="") for one in rows]
 
 
 def write_csv(rows: Sequence[Row], path: Path) -> None:

@@ -1,7 +1,10 @@
-"""How equal utilities are: closed forms, and what no rescaling or reordering may change."""
+"""How equal utilities are: closed forms, what no rescaling or reordering may change, and what a run says of them."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
+import runs
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,8 +12,10 @@ from numpy.testing import assert_allclose
 
 from edge_server.domains import Box
 from edge_server.fairness import AlphaFair
+from edge_server.record import APPLIED, RoundRecord
 from sim.fairness_measures import entropy, jain, last_known, price_of_fairness, worst_tenth
 from sim.oracle import Oracle
+from sim.summary import Summary
 
 utilities = st.lists(st.floats(0.01, 100), min_size=1, max_size=30).map(np.array)
 
@@ -83,3 +88,40 @@ def test_no_constant_weights_have_a_fairer_best_model_than_theta_star(alpha: flo
     assert fairness_under(weights) == pytest.approx(fairness.extended(best), abs=1e-9)
     for share in np.linspace(0.05, 0.95, 19):
         assert fairness_under(np.array([share, 1 - share])) <= fairness.extended(best) + 1e-9
+
+
+def test_a_run_says_how_equal_its_users_are(tmp_path: Path) -> None:
+    result = runs.run(tmp_path, runs.kernel(many=12, rounds=3, slots=5))
+    summary, slots, rounds = result.summary, runs.slots(result.folder), runs.rounds(result.folder)
+    grid = {name: slots[name].reshape(3, 5, 12) for name in ("utility", "weight", "out_of_range")}
+    u, outside = grid["utility"].mean((0, 1)), grid["out_of_range"]
+    fairness = AlphaFair(1.0, 1.0, 4.0)
+    assert summary["fairness_of_mean"] == pytest.approx(np.log(u).sum(), rel=1e-12)
+    assert summary["extended_fairness_of_mean"] == pytest.approx(fairness.extended(torch.from_numpy(u)), rel=1e-12)
+    assert summary["entropy"] == pytest.approx(entropy(u), rel=1e-12)
+    assert summary["worst_tenth"] == summary["worst_utility"] == pytest.approx(u.min(), rel=1e-12)
+    assert summary["worst_user"] == f"user_{u.argmin():02}"
+    assert summary["out_of_range_share"] == pytest.approx(outside.mean())
+    assert [*summary["w_last"].values()] == pytest.approx(grid["weight"][-1, -1])
+    assert rounds["w_last"].reshape(3, 12) == pytest.approx(grid["weight"][:, -1])
+    assert rounds["out_of_range_share"].reshape(3, 12) == pytest.approx(outside.mean(1))
+
+
+def test_measures_of_a_user_that_was_never_heard_are_unknown() -> None:
+    record = RoundRecord.empty(0, slots=2, users=2)
+    record.utility[0, 0], record.weight[0, 0], record.status[0, 0] = 0.0, 0.7, APPLIED
+    summary = Summary(["a", "b"], AlphaFair(1.0, 1.0, 4.0))
+    summary.add(record)
+    told = summary.table(1.0, None)
+    names = ("fairness_of_mean", "extended_fairness_of_mean", "jain", "entropy", "worst_user", "worst_tenth")
+    assert {told[name] for name in names} == {None}
+    assert told["w_last"] == {"a": 0.7, "b": None}
+
+
+def test_f_alpha_is_unknown_where_it_is_undefined_and_its_extension_is_not() -> None:
+    record = RoundRecord.empty(0, slots=1, users=1)
+    record.utility[0, 0], record.weight[0, 0], record.status[0, 0] = -1.0, 1.0, APPLIED
+    summary = Summary(["a"], AlphaFair(1.0, 1.0, 4.0))
+    summary.add(record)
+    told = summary.table(1.0, None)
+    assert (told["fairness_of_mean"], told["extended_fairness_of_mean"]) == (None, pytest.approx(-2.0))

@@ -23,7 +23,9 @@ from sim.oracle import Oracle
 Array = NDArray[np.float64]
 
 ROUNDS, SLOTS, ALPHAS = 512, (32, 128), (0.0, 0.5, 1.0, 2.0)
-STREAMS = ("stochastic", "alternate", "random", "half", "conflict")
+STREAMS = ("stochastic", "alternate", "random", "conflict", "half")
+PAIRS = ("stochastic", "alternate", "random", "half")
+"""Streams of two users."""
 STRENGTHS = np.array([2.0**j for j in range(-1, 9)] + [1e9])
 
 
@@ -271,7 +273,7 @@ def main(seeds: int) -> None:
     )
     within = better = 0
     for slots in SLOTS:
-        for streams in (STREAMS[:4], STREAMS[4:]):
+        for streams in (PAIRS, ("conflict",)):
             keys = [(stream, alpha, seed) for stream in streams for alpha in ALPHAS for seed in range(seeds)]
             means = regrets(Cells(keys, slots)).reshape(4, -1, seeds).mean(2)
             for (stream, alpha, _), (joint, exact, owo, equal) in zip(keys[::seeds], means.T, strict=True):
