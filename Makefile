@@ -9,7 +9,7 @@ QUICKSTART := runs/quickstart-$(shell date +%Y%m%d-%H%M%S)
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all lint format bench protos clean
+.PHONY: help run test test-all lint format bench results protos clean
 
 help:  ## show what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,6 +38,12 @@ bench: $(READY)  ## the benchmarks, each beside its own floor
 	$(BIN)/equiran bench slot --users 2
 	$(BIN)/equiran bench slot --users 8
 	$(BIN)/equiran bench sweep
+
+results: $(READY)  ## every reproduction (hours the first time), into docs/results.md
+	$(BIN)/equiran reproduce all --out runs/reproduce
+	cp runs/reproduce/table.csv tests/reproduction/expected.csv
+	cp runs/reproduce/results.md docs/results.md
+	cp runs/reproduce/images/*.png docs/images/
 
 protos: $(READY_DEV)  ## generate the protocol's Python files again
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. protos/edge.proto

@@ -23,6 +23,7 @@ from edge_server.messages import (
     read_report,
     read_tensor,
     require_finite,
+    require_hash,
 )
 from edge_server.plan import RunPlan
 from edge_server.record import Event
@@ -96,6 +97,7 @@ class Cell:
             self.answered[k] = perf_counter()
         complete = self._attendance.receive(k, message, len(data))
         if message.HasField("leave"):
+            require_hash(message.leave)
             self._left.add(k)
         if complete and self._done is not None and not self._done.done():
             self._done.set_result(None)

@@ -12,6 +12,9 @@ from protos import PROTOCOL
 from protos import edge_pb2 as pb
 from protos.tensors import BadTensor, NotFinite, Spec, unpack, wire_dtype
 
+_SHA256 = 32
+"""Bytes of a SHA-256."""
+
 
 class BadField(Exception):
     """A field of a slot message that cannot be used; the text is the reason."""
@@ -57,6 +60,13 @@ def read_join(data: bytes, plan: RunPlan) -> pb.Join:
     if join.sends_ahead and join.wants_feature_gradient:
         raise Refused("INVALID_ARGUMENT", f"user {join.user!r} trains its front, so it cannot send features ahead")
     return join
+
+
+def require_hash(leave: pb.Leave) -> None:
+    """Raises Refused unless the Leave's SHA-256 has 32 bytes: nothing else may travel there."""
+    if len(leave.parameters_sha256) != _SHA256:
+        reason = f"parameters_sha256 has {len(leave.parameters_sha256)} bytes, a SHA-256 has {_SHA256}"
+        raise Refused("INVALID_ARGUMENT", reason)
 
 
 def read_tensor(said: pb.Tensor, spec: Spec, field: str) -> Tensor:

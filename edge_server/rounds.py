@@ -102,8 +102,7 @@ class Rounds:
                 return
         self._rest(record)
         await self._validate(t, record)
-        hindsight = self.oracle(t) if self.oracle else None
-        self._outer_step(served, hindsight)
+        hindsight = await self.compute(self._end, t, served)
         self._finish(record, hindsight)
         self.cell.end_round(t)
 
@@ -185,6 +184,12 @@ class Rounds:
 
     def _evaluate(self, features: Tensor) -> Tensor | None:
         return self.model.evaluate([features])[0]
+
+    def _end(self, t: int, served: ServedMean) -> Hindsight | None:
+        """The outer step, and the best model in hindsight where somebody knows it."""
+        hindsight = self.oracle(t) if self.oracle else None
+        self._outer_step(served, hindsight)
+        return hindsight
 
     def _outer_step(self, served: ServedMean, hindsight: Hindsight | None) -> None:
         x, theta_star = self.outer.x, self._theta_star(served, hindsight)

@@ -11,7 +11,7 @@ from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
 from edge_server.attendance import OutOfOrder, Refused
-from edge_server.cell import Cell
+from edge_server.cell import LIMIT, Cell
 from protos import edge_pb2 as pb
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Edge"].full_name
@@ -62,7 +62,8 @@ class EdgeService:
             with _as_status() as status:
                 await self._converse(context, line)
             if status:
-                await context.abort(*status[0])
+                code, reason = status[0]
+                await context.abort(code, reason[:LIMIT])
             await line.close()
         finally:
             line.abandon()

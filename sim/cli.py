@@ -97,7 +97,7 @@ def validate(scenario: ScenarioFile, sets: Sets = [], as_json: Json = False) -> 
 
 
 @app.command()
-def schema() -> None:
+def schema(as_json: Json = False) -> None:  # noqa: ARG001 - it is JSON anyway
     """Print the JSON Schema of scenarios, for editors."""
     say_json(json_schema())
 
@@ -136,6 +136,7 @@ def data_list(as_json: Json = False) -> None:
 def data_fetch(
     name: Annotated[str, typer.Argument(help="mnist")],
     source: Annotated[str | None, typer.Option("--from", help="a folder or archive that holds the files")] = None,
+    as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Fetch a data set, verify it by SHA-256 and keep it in the cache.
@@ -145,14 +146,15 @@ def data_fetch(
     with _errors():
         if name != "mnist":
             raise BadScenario(f"no data set {name!r} to fetch; there is: mnist")
-        say(str(data.fetch_mnist(source, Screen(quiet).note)))
+        folder = str(data.fetch_mnist(source, Screen(quiet).note))
+        say_json({"name": name, "path": folder}) if as_json else say(folder)
 
 
 def main() -> None:
     """The command, once everything is imported."""
     torch.set_num_threads(1)
     keep_buffers()
-    sys.path.insert(0, os.getcwd())
+    sys.path.append(os.getcwd())
     app()
 
 
@@ -164,7 +166,7 @@ def _errors() -> Iterator[None]:
     except (ScenarioErrors, BadScenario, reports.UnreadableRun) as error:
         fail(str(error))
         raise typer.Exit(BAD_INPUT) from error
-    except (RunError, data.FetchError) as error:
+    except (RunError, data.FetchError, OSError) as error:
         fail(str(error))
         raise typer.Exit(FAILED) from error
 

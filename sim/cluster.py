@@ -8,8 +8,10 @@ import importlib
 import os
 import re
 import shutil
+import signal
 import socket
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -57,7 +59,8 @@ class Cluster:
         _prepare_environment(own=address is None)
         ray = _ray()
         try:
-            _init(ray, address, folder)
+            with _sigterm_as_it_is():
+                _init(ray, address, folder)
             yield cls(local=address is None)
         finally:
             ray.shutdown()
@@ -188,6 +191,17 @@ def _init(ray: Any, address: str | None, folder: Path | None) -> None:
         reason = " ".join(str(error).split())[:300]
         what = f"cannot reach Ray at {address}" if address else "cannot start Ray here"
         raise ClusterError(f"{what}: {reason}") from error
+
+
+@contextmanager
+def _sigterm_as_it_is() -> Iterator[None]:
+    """Ray's start takes SIGTERM for itself, and would end this process with exit code 15: give it back."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _require_reachable(address: str) -> None:

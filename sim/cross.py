@@ -164,11 +164,15 @@ def _not_convex(root: Node) -> Iterator[str]:
         yield "give edge.primal.domain as {box: c}"
     if _value(root, "edge", "encoder", "kind") != "linear":
         yield "edge.encoder.kind must be linear"
+    if _value(root, "edge", "encoder", "bias") is True:
+        yield "edge.encoder.bias must be false"
     for path, user in _users(root):
         if _value(user, "head", "kind") != "identity":
             yield f"{path}.head.kind must be identity"
         if get(user, "front") and _value(user, "front") != "none":
             yield f"{path}.front must be none"
+        if _has_classes(user):
+            yield f"{path}.task must have the squared loss"
 
 
 def _comparison_names(root: Node) -> Iterator[Problem]:

@@ -72,6 +72,6 @@ class Hindsights:
         """x [m, B, d] and y [m, B] whose squared losses are what user k reports."""
         user, jobs = self._users[k], [self._tasks[k].job(t, i) for i in range(self._slots)]
         scale = np.sqrt(user.factor)
-        x = np.stack([job.x.numpy()[-user.held_out :] for job in jobs]).astype(np.float64)
+        x = np.stack([job.x.flatten(1).numpy()[-user.held_out :] for job in jobs]).astype(np.float64)
         y = np.stack([job.y.numpy()[-user.held_out :] for job in jobs]).astype(np.float64)
         return x * scale, y * scale

@@ -86,7 +86,7 @@ class _MeanLosses(NamedTuple):
         return cls(
             np.stack([r.T @ r / len(r) for r in rows]),
             np.stack([v @ r / len(r) for r, v in zip(rows, labels, strict=True)]),
-            np.array([v @ v / len(v) for v in labels]),
+            np.array([np.square(v).mean() for v in labels]),
         )
 
     def at(self, theta: Array) -> tuple[Array, Array]:

@@ -12,10 +12,12 @@ from torch import Tensor
 
 from edge_server.aggregators import Aggregator, Slot, State, build_aggregator
 from edge_server.build import build_domain, build_outer
-from edge_server.config import Constant, OwoFmtl
+from edge_server.config import Constant, Linear, OwoFmtl
 from edge_server.primal_dual import primal_step
 from sim.build import Blueprint
 from sim.hindsight import Hindsights
+from user_client.tasks.base import held_out
+from user_client.user import reported_factor
 
 _LARGEST = 1 << 30
 """Bytes of samples above which rounds are not held in memory together."""
@@ -24,14 +26,16 @@ _LARGEST = 1 << 30
 def fits(design: Blueprint) -> bool:
     """Rounds are independent of each other, users alike in size and honest, and all samples fit in memory."""
     scenario, plan = design.scenario, design.plan
-    rule = scenario.edge.aggregator
+    edge, rule = scenario.edge, scenario.edge.aggregator
     by_round = isinstance(rule, Constant) or (
         isinstance(rule, OwoFmtl) and rule.horizon != "run" and rule.index == "slot" and rule.scale == "none"
     )
     samples = {user.features.nbytes for user in plan.users}
     alike = len(samples) == 1 and not any(user.away for user in plan.users)
+    honest = all(held_out(user.task) == 0 and reported_factor(user) == 1 for user in scenario.users)
+    plain = edge.primal.cap is None and isinstance(edge.encoder, Linear) and edge.encoder.initial == "zeros"
     size = scenario.rounds * scenario.slots * sum(user.features.nbytes for user in plan.users)
-    return by_round and alike and scenario.edge.meta.target == "oracle" and size <= _LARGEST
+    return by_round and alike and honest and plain and edge.meta.target == "oracle" and size <= _LARGEST
 
 
 class Prepass:
@@ -64,7 +68,7 @@ class Prepass:
 
 
 def _starts(design: Blueprint, thetas: Sequence[Tensor]) -> Tensor:
-    """x_t of every round [T, d], from the outer rule and the theta*s."""
+    """x_t of every round [T, d], from the outer rule and the theta*s; the first is 0."""
     outer = build_outer(design.scenario.edge.meta, torch.zeros_like(thetas[0]))
     starts = []
     for theta in thetas:

@@ -17,7 +17,7 @@ from sim.fairness_measures import price_of_fairness
 from sim.local import Hooks, Outcome, run_in_memory, run_over_grpc
 from sim.oracle import NotConverged
 from sim.recorder import Recorder, Result, Status, write_json
-from sim.scenario import Loaded, Scenario, compared
+from sim.scenario import Loaded, Record, Scenario, compared
 from sim.step import Step
 from sim.theory import NoTheory, resolve_step
 
@@ -44,7 +44,9 @@ def run(loaded: Loaded, folder: Path, address: str | None, watcher: Watcher) -> 
     for note in advice(loaded.scenario):
         watcher.on_note(f"note: {note}")
     results = []
-    with _cluster(loaded.scenario, address) as nodes:
+    scenarios = [design.scenario for _, _, design in designs]
+    on_ray = next((scenario for scenario in scenarios if scenario.transport == "ray"), loaded.scenario)
+    with _cluster(on_ray, address) as nodes:
         for name, place, design in designs:
             place.mkdir(parents=True, exist_ok=True)
             results.append(_run_one(name, place, design, nodes, watcher))
@@ -131,7 +133,7 @@ def _price(results: list[Result], designs: list[Blueprint]) -> None:
     """Fill in the price of fairness where the same run with alpha 0 stands beside a run."""
     for result, design in zip(results, designs, strict=False):
         for other, efficient in zip(results, designs, strict=False):
-            if efficient.scenario.edge == _without_fairness(design.scenario).edge:
+            if _numbers(efficient.scenario) == _without_fairness(_numbers(design.scenario)):
                 price = price_of_fairness(_utilities(result), _utilities(other))
                 result.summary["price_of_fairness"] = price if np.isfinite(price) else None
                 write_json(result.folder / "summary.json", result.summary)
@@ -139,6 +141,12 @@ def _price(results: list[Result], designs: list[Blueprint]) -> None:
 
 def _utilities(result: Result) -> NDArray[np.float64]:
     return np.array([*result.summary["utility_mean"].values()], np.float64)
+
+
+def _numbers(scenario: Scenario) -> Scenario:
+    """What a scenario says about its numbers: not where it runs, what it writes and what stands beside it."""
+    elsewhere = {"transport": "memory", "hosts": "auto", "compare": (), "record": Record()}
+    return scenario.model_copy(update=elsewhere)
 
 
 def _without_fairness(scenario: Scenario) -> Scenario:

@@ -11,6 +11,7 @@ import numpy as np
 from scipy.spatial.distance import pdist
 
 from edge_server.build import build_domain
+from edge_server.compute import threads
 from edge_server.encoders import build_encoder
 from edge_server.primal_dual import theory_step
 from edge_server.record import Event, RoundRecord
@@ -43,9 +44,14 @@ def resolve_step(design: Blueprint, on_progress: Progress, stop: Callable[[], bo
         return Step(math.nan)
     if not isinstance(primal.step, str):
         return Step(primal.step)
+    with threads(design.scenario.threads.edge):
+        return _of_theory(design, on_progress, stop)
+
+
+def _of_theory(design: Blueprint, on_progress: Progress, stop: Callable[[], bool]) -> Step:
     try:
         step_of = _step_of(design, on_progress)
-        if primal.gradient == "worst_case":
+        if design.scenario.edge.primal.gradient == "worst_case":
             return step_of(worst_gradient(design))
     except NoWorstCase as error:
         raise NoTheory(str(error)) from error

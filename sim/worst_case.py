@@ -63,7 +63,7 @@ def _rounds(design: Blueprint, of_jobs: OfJobs) -> "list[Array]":
 
 def _jobs(task: Task, t: int, slots: int, trained: int) -> tuple[Array, Array]:
     jobs = [task.job(t, i) for i in range(slots)]
-    x = np.stack([job.x.numpy()[:trained] for job in jobs]).astype(np.float64)
+    x = np.stack([job.x.flatten(1).numpy()[:trained] for job in jobs]).astype(np.float64)
     return x, np.stack([job.y.numpy()[:trained] for job in jobs]).astype(np.float64)
 
 

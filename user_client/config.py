@@ -99,12 +99,17 @@ class MlpFront(Config):
     step: Positive | None = None
 
 
+Start = Literal["carried", "fresh"]
+"""The head that a round starts with: the last round's, or the first round's once more."""
+
+
 class LinearHead(Config):
     """One fully connected layer; `outputs` defaults to the task's classes (1 for regression)."""
 
     kind: Literal["linear"]
     step: Positive = 0.1
     outputs: Count | None = None
+    start: Start = "carried"
 
 
 class MlpHead(Config):
@@ -114,6 +119,7 @@ class MlpHead(Config):
     hidden: tuple[Count, ...] = (32,)
     step: Positive = 0.1
     outputs: Count | None = None
+    start: Start = "carried"
 
 
 class IdentityHead(Config):

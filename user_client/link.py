@@ -27,6 +27,7 @@ def open_channel(address: str, largest_message: int) -> grpc.aio.Channel:
             ("grpc.max_receive_message_length", largest_message),
             ("grpc.max_send_message_length", largest_message),
             ("grpc.use_local_subchannel_pool", 1),
+            ("grpc.enable_http_proxy", 0),
         ],
     )
 

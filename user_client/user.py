@@ -1,6 +1,7 @@
 """One user's numerics: features up, outputs down, loss and output gradient up, then its own steps. No messages."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -80,6 +81,7 @@ class User:
         self._steps = _steps(config)
         self._front = build_front(config.front, task.input_shape, task.dtype, _seed(place, _FRONT))
         self._head = build_head(config.head, encoder_output_shape, task.outputs, task.dtype, _seed(place, _HEAD))
+        self._first_head = deepcopy(self._head) if _starts_fresh(config) else None
         self._outputs_shape = torch.Size(encoder_output_shape)
         self._labels = torch.empty(0)
         self._validation_labels = torch.empty(0)
@@ -92,7 +94,9 @@ class User:
         return self._head
 
     def features(self, round_: int, slot: int) -> Tensor:
-        """What goes up in this slot: [B, *feature_shape], detached."""
+        """What goes up in this slot: [B, *feature_shape], detached. A round's first slot puts a fresh head back."""
+        if slot == 0 and self._first_head is not None:
+            self._head = deepcopy(self._first_head)
         x, self._labels = self.task.job(round_, slot)
         if self._front is None:
             return x
@@ -190,6 +194,10 @@ class User:
         if outputs.shape[1:] != self._outputs_shape or outputs.shape[0] != batch:
             expected = [batch, *self._outputs_shape]
             raise ValueError(f"encoder outputs have shape {list(outputs.shape)}, expected {expected}")
+
+
+def _starts_fresh(config: settings.User) -> bool:
+    return config.head.kind != "identity" and config.head.start == "fresh"
 
 
 class _Steps(NamedTuple):

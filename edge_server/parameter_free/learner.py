@@ -14,7 +14,7 @@ from edge_server.parameter_free.tangents import Curvature, Tangents
 _FIRST_MOVE = 0.01
 """The very first step moves theta by at most this share of 1 + |x|."""
 _DECAY = 3
-"""theta after slot i weighs about i^3 in the round's average (polynomial-decay averaging, Shamir and Zhang 2013)."""
+"""In an average the i-th term weighs about i^3 (polynomial-decay averaging, Shamir and Zhang 2013)."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Learner:
 
     Round 1: eta = r / sqrt(sum |G|^2) with r the largest distance from x so far. Later: eta = min(e^a, 2 L / |G|^2),
     never past the zero of the linearised residual. x_{t+1} = mean + s (theta* - mean), mean over theta*_1..t. (a, s)
-    take one `Newton` step a round.
+    take one `Newton` step a round. Both averages are of polynomial decay: what is old and far away is forgotten.
 
     x, mean, average [d] float64: where the round began; of theta*; of the round's theta, what stands after the last
     slot. rounds, slots: under way and done, from 1. radius, squares: of round 1. eta: the step last taken.
@@ -60,7 +60,7 @@ class Learner:
         """The learner at the next round's start; theta_star [d], any floating type."""
         learned = self._first_step() if self.rounds == 1 else self._learn()
         target = theta_star.to(torch.float64)
-        mean = self.mean + (target - self.mean) / self.rounds
+        mean = torch.lerp(self.mean, target, _share(self.rounds))
         apart = target - mean
         return replace(
             learned,
@@ -92,7 +92,7 @@ class Learner:
 
     def _averaged(self, theta: Tensor) -> "Learner":
         slots = self.slots + 1
-        average = torch.lerp(self.average, theta.to(torch.float64), (_DECAY + 1) / (slots + _DECAY))
+        average = torch.lerp(self.average, theta.to(torch.float64), _share(slots))
         return replace(self, average=average, slots=slots)
 
     def _first_step(self) -> "Learner":
@@ -102,6 +102,11 @@ class Learner:
         move, newton = self.newton.after(self.tangents.slope, self.tangents.bend, self.rounds)
         pull = min(max(self.pull + float(move[1]), 0.0), 1.0)
         return replace(self, log_step=self.log_step + float(move[0]), pull=pull, newton=newton)
+
+
+def _share(i: int) -> float:
+    """What the i-th of all terms so far weighs in their average."""
+    return (_DECAY + 1) / (i + _DECAY)
 
 
 def _norm(vector: Tensor) -> float:

@@ -13,7 +13,11 @@ import grpc
 from sim.bench.process import answer, listen
 
 _SERVICE, _METHOD = "equiran.bench.Echo", "Live"
-_LIMIT = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+_OPTIONS = [
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.enable_http_proxy", 0),
+]
 
 
 class _Server:
@@ -27,7 +31,7 @@ class _Server:
 
     async def run(self) -> None:
         """Serve, then do as many slots as each line says and answer their seconds."""
-        server = grpc.aio.server(options=_LIMIT)
+        server = grpc.aio.server(options=_OPTIONS)
         live = grpc.stream_stream_rpc_method_handler(self._live)
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, {_METHOD: live}),))
         port = server.add_insecure_port("127.0.0.1:0")
@@ -58,7 +62,7 @@ async def _exchange(stream: Any, down: bytes) -> None:
 
 
 async def _client(address: str, up: list[int]) -> None:
-    async with grpc.aio.insecure_channel(address, options=_LIMIT) as channel:
+    async with grpc.aio.insecure_channel(address, options=_OPTIONS) as channel:
         call: Any = channel.stream_stream(f"/{_SERVICE}/{_METHOD}")()  # type: ignore[call-arg]  # stubs know no raw bytes
         for data in cycle([bytes(size) for size in up]):
             if not isinstance(await call.read(), bytes):

@@ -59,7 +59,7 @@ class Blocks(NamedTuple):
     forward: Floats
     backward: Floats
     user: Floats
-    """[blocks, m]: the slowest user's own seconds."""
+    """[blocks, m]: the slowest user's seconds from outputs to feedback; its next features are made meanwhile."""
     loss_difference: float
     """The largest between wire and monolithic in the first slots, before rounding has had time to grow."""
     bytes_up: NDArray[np.int64]
@@ -164,7 +164,7 @@ def _gathered(turns: list[dict[str, Any]], users: list[list[float]]) -> Blocks:
     def of(kind: str, key: str) -> Any:
         return np.array([turn[kind][key] for turn in kept])
 
-    own = np.array(users)[:, :-1].reshape(len(users), len(turns), -1, 2).sum(axis=3).max(axis=0)
+    own = np.array(users)[:, :-1].reshape(len(users), len(turns), -1, 2)[..., 1].max(axis=0)
     return Blocks(
         wire=of("wire", "slot"),
         monolithic=of("monolithic", "slot"),

@@ -81,10 +81,12 @@ async def _edge(recipe: str) -> None:
 
 
 def _block(record: RoundRecord, seconds: list[float]) -> dict[str, Any]:
+    """seconds: of every slot's forward and backward pass in turn, then of the round's end."""
+    slots = len(record.t_slot)
     return {
         "slot": record.t_slot.tolist(),
-        "forward": seconds[0::2],
-        "backward": seconds[1::2],
+        "forward": seconds[: 2 * slots : 2],
+        "backward": seconds[1 : 2 * slots : 2],
         "loss": record.loss.tolist(),
         "bytes_up": record.bytes_up.tolist(),
         "bytes_down": record.bytes_down.tolist(),

@@ -29,7 +29,8 @@ def reproduce(
 ) -> None:
     """Run a paper's experiment again: its figures, and its numbers beside ours with spread and verdict.
 
-    Runs that are there are not run again. Example: equiran reproduce fig2 --quick
+    A run that is there and has the same scenario is not run again: after a change of the code, give another --out.
+    Example: equiran reproduce fig2 --quick
     """
     folder = out or Path("runs") / ("reproduce-quick" if quick else "reproduce")
     with Interrupts().caught() as interrupts:

@@ -7,6 +7,7 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,11 +36,13 @@ def run_all(jobs: Sequence[Job], root: Path, note: Callable[[str], None], stop: 
         return
     context = multiprocessing.get_context("spawn")
     event = context.Event()
-    cores = min(len(os.sched_getaffinity(0)), len(missing))
-    with _one_thread_each(), ProcessPoolExecutor(cores, context, _start, (event,)) as pool:
+    workers = min(_cores(), len(missing))
+    with _one_thread_each(), ProcessPoolExecutor(workers, context, _start, (event,)) as pool:
         futures = {pool.submit(_run, job, root): job for job in missing}
         try:
             _collect(futures, note, stop)
+        except BrokenProcessPool as error:
+            raise RunError("a process that carried runs died (out of memory?); start again to go on") from error
         finally:
             event.set()
             pool.shutdown(cancel_futures=True)
@@ -64,6 +67,10 @@ def _collect(futures: dict["Future[float]", Job], note: Callable[[str], None], s
             raise Stopped
         for number, future in enumerate(done, total - len(waiting) - len(done) + 1):
             note(f"[{number}/{total}] {futures[future].name}: {future.result():.0f} s")
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

@@ -27,10 +27,12 @@ NAMES = {
 }
 
 
-def rainbow(size: Size, outer: str, weights: str = "owo", target: str = "last") -> list[Job]:
+def rainbow(size: Size, outer: str, weights: str = "owo", target: str = "last", heads: str = "carried") -> list[Job]:
     """One line of the pictures, all seeds. Quick runs use the digits inside scikit-learn: no download."""
-    sets = (f"edge.meta.rule={outer}", f"edge.meta.target={target}", "record.slots=false", *WEIGHTS[weights])
-    return seeds("owo_fmtl/fig3_running_mean.yaml", f"{outer}-{target}-{weights}", (*sets, *_small(size)), size.seeds)
+    sets = (f"edge.meta.rule={outer}", f"edge.meta.target={target}", f"users.*.head.start={heads}")
+    label = f"{outer}-{target}-{weights}" + ("-fresh_heads" if heads == "fresh" else "")
+    more = ("record.slots=false", *WEIGHTS[weights], *_small(size))
+    return seeds("owo_fmtl/fig3_running_mean.yaml", label, (*sets, *more), size.seeds)
 
 
 def _small(size: Size) -> tuple[str, ...]:

@@ -273,3 +273,12 @@ def test_nothing_follows_a_leave() -> None:
     attendance.receive(0, message("leave"), 9)
     with pytest.raises(OutOfOrder, match="user 'a' sent features of round 1, slot 1, but the edge asked for leave"):
         attendance.receive(0, message("features", 1, 1), 9)
+
+
+def test_what_came_ahead_from_a_user_that_is_not_asked_after_all_does_not_count() -> None:
+    attendance = asked_for_feedback()
+    attendance.receive(0, message("feedback", 1, 0), 9)
+    attendance.receive(0, message("features", 1, 1), 9)
+    attendance.expect(("features", 1, 1), [1])
+    assert attendance.answers == []
+    assert attendance.missing == ["b"]

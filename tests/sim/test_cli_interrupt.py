@@ -120,18 +120,22 @@ def test_a_signal_stops_the_run_between_two_slots(start, transport: str, number:
     check_stopped(running, stdout)
 
 
-@pytest.mark.parametrize("whole_group", [False, True], ids=["process", "group"])
-def test_ctrl_c_on_ray_leaves_nothing(start, whole_group: bool) -> None:
+@pytest.mark.parametrize(
+    ("number", "whole_group"),
+    [(signal.SIGINT, False), (signal.SIGINT, True), (signal.SIGTERM, False)],
+    ids=["process", "group", "terminated"],
+)
+def test_a_signal_on_ray_leaves_nothing(start, number: signal.Signals, whole_group: bool) -> None:
     running = start({**LONG, "hosts": 2}, "--transport", "ray")
     running.wait_for(2)
     assert len(running.family) > 4
     assert {Path(path).name.rpartition("-")[0] for path in running.litter()} == {"equiran-ray", "equiran-token"}
     if whole_group:
-        os.killpg(running.process.pid, signal.SIGINT)
+        os.killpg(running.process.pid, number)
     else:
-        running.process.send_signal(signal.SIGINT)
+        running.process.send_signal(number)
     returncode, stdout, _ = running.finish(30)
-    assert returncode == 130
+    assert returncode == 128 + number
     check_stopped(running, stdout)
 
 
@@ -197,6 +201,11 @@ def test_a_second_ctrl_c_ends_it_at_once(start, tmp_path: Path, monkeypatch: pyt
     assert len(runs.slots(running.out)["round"]) >= 5 * 20 * 3
 
 
+def hear_ctrl_c() -> None:
+    """A shell's background jobs, and what they start, ignore SIGINT until somebody says otherwise."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_while_torch_is_imported_is_130_and_no_traceback(tmp_path: Path) -> None:
     (tmp_path / "torch").mkdir()
     (tmp_path / "torch" / "__init__.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)\n")
@@ -207,6 +216,7 @@ def test_ctrl_c_while_torch_is_imported_is_130_and_no_traceback(tmp_path: Path) 
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=hear_ctrl_c,
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "importing\n"

@@ -43,7 +43,11 @@ def test_as_over_messages(sets: list[str]) -> None:
         ["edge.meta.target=last"],
         ["users.sine.presence={churn: 0.5}"],
         ["users.sine.task.batch=2"],
+        ["users.*.task.feedback={holdout: 3}"],
+        ["users.sine.adversary={kind: inflation, factor: 3}"],
+        ["edge.primal.cap=0.5"],
+        ["edge.encoder.initial=default"],
     ],
 )
-def test_where_rounds_hang_together_messages_decide(sets: list[str]) -> None:
+def test_where_the_short_cut_would_differ_messages_decide(sets: list[str]) -> None:
     assert not fits(blueprint(load(FIG2, ["rounds=12", "slots=4", *sets]).scenario, "run"))

@@ -175,6 +175,11 @@ ROWS = [
         "edge.meta.target: oracle needs a convex problem on a box: give edge.primal.domain",
     ),
     (
+        "rule: running_mean",
+        "@target: oracle",
+        "edge.meta.target: oracle needs a convex problem on a box: users.1.task must have the squared loss",
+    ),
+    (
         "  meta: {rule: running_mean}",
         "  @server_tasks: [{kind: routed_mtl}]",
         "edge.server_tasks: this version has no server tasks yet",

@@ -98,6 +98,27 @@ def test_feedback_alone_changes_nothing_and_drop_forgets():
         user.apply(None)
 
 
+@pytest.mark.parametrize("kind", ["linear", "mlp"])
+def test_a_fresh_head_is_put_back_by_the_first_slot_of_a_round(kind):
+    carried, fresh = (
+        User(user_config(DIGITS, {"kind": kind, "step": 0.2, "start": start}), place(), (5,))
+        for start in ("carried", "fresh")
+    )
+    first, edge = parameters(fresh), encoder(3 * 28 * 28)
+    torch.testing.assert_close(parameters(carried), first)
+    for user in (carried, fresh):
+        for slot in range(2):
+            user.feedback(edge(user.features(0, slot)).detach())
+            user.apply(None)
+        user.validate(edge(user.validation_features(0)).detach())
+    torch.testing.assert_close(parameters(fresh), parameters(carried))
+    assert not torch.equal(parameters(fresh)[0], first[0])
+    for user in (carried, fresh):
+        user.features(1, 0)
+    torch.testing.assert_close(parameters(fresh), first)
+    assert not torch.equal(parameters(carried)[0], first[0])
+
+
 def test_a_slot_is_applied_once():
     user = User(user_config(DIGITS, LINEAR), place(), (5,))
     user.features(0, 0)
