@@ -16,7 +16,7 @@ from edge_server.record import Event, RoundRecord, Trace
 from edge_server.service import EdgeServer, serve
 from sim.allocator import keep_buffers
 from sim.build import build_rounds, build_session
-from sim.local import Outcome, host
+from sim.local import Outcome, ReasonLost, host
 from sim.oracle import NotConverged
 from sim.recipe import from_recipe
 
@@ -140,12 +140,17 @@ class HostActor:
         self._users = users
 
     async def live(self, address: str | bytes) -> bytes:
-        """The users' lives, until the edge says goodbye. Empty, or the one line that says why one failed."""
+        """The users' lives, until the edge says goodbye. Empty, or the one line that says why one failed.
+
+        Empty, too, where the edge ended a stream and only it knows why: it tells.
+        """
         torch.set_num_threads(self._design.scenario.threads.user)
         where = address if isinstance(address, str) else address.decode()
         try:
             sessions = [build_session(self._design, k) for k in self._users]
             await host(sessions, where, self._design.plan.largest_message)
+        except ReasonLost:
+            return b""
         except RunFailed as failure:
             return str(failure).encode()
         return b""

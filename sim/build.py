@@ -134,7 +134,7 @@ def build_rounds(
     aggregator = build_aggregator(edge.aggregator, stream_seed(scenario.seed, "aggregator"))
     l_max = np.array([user.l_max for user in plan.users])
     outer = build_outer(edge.meta, model.theta)
-    learned = edge.primal.step == "free"
+    learned, anchored = edge.primal.step == "free", edge.meta.target == "oracle"
     return Rounds(
         cell=cell,
         model=model,
@@ -147,7 +147,7 @@ def build_rounds(
         on_round=on_round,
         on_event=on_event,
         oracle=design.oracle if wants_oracle(scenario) else None,
-        learner=Learner.start(outer.x, first.dtype, edge.primal.curvature) if learned else None,
+        learner=Learner.start(outer.x, first.dtype, edge.primal.curvature, anchored) if learned else None,
         trace=scenario.record.parameters,
     )
 

@@ -82,14 +82,14 @@ async def _over_grpc(design: Blueprint, step: Step, hooks: Hooks) -> Outcome:
 
 
 async def host(sessions: list[Session], address: str, largest_message: int) -> None:
-    """Let many users live on one event loop and one channel. Raises RunFailed, naming the first that fails."""
+    """Let many users live on one event loop and one channel. Raises RunFailed, naming the first that knows why."""
     channel = open_channel(address, largest_message)
     try:
         async with asyncio.TaskGroup() as group:
             for session in sessions:
                 group.create_task(_live(session, channel))
     except* RunFailed as failures:
-        raise failures.exceptions[0] from failures
+        raise min(failures.exceptions, key=lambda failure: isinstance(failure, ReasonLost)) from failures
     finally:
         await channel.close(None)
 

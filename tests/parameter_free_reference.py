@@ -66,7 +66,7 @@ def play(features: Array, labels: Array, stars: Array, alpha: float, u_max: floa
             paid += [cost(seen, prior, n, alpha, u_max) for n in STRENGTHS]
         strength = float(STRENGTHS[paid.argmin()])
         prior, last = prior + (seen.mean(0) - prior) / t, stars[t - 1]
-        mean = mean + 4 / (t + 3) * (last - mean)
+        mean = mean + (last - mean) / t
         x = np.clip(mean + s * (last - mean), -1, 1)
         count = np.arange(1, slots + 1)
         path[-1] = np.average(path[1:], axis=0, weights=count * (count + 1) * (count + 2))

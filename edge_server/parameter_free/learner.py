@@ -14,7 +14,7 @@ from edge_server.parameter_free.tangents import Curvature, Tangents
 _FIRST_MOVE = 0.01
 """The very first step moves theta by at most this share of 1 + |x|."""
 _DECAY = 3
-"""In an average the i-th term weighs about i^3 (polynomial-decay averaging, Shamir and Zhang 2013)."""
+"""theta after slot i weighs about i^3 in the round's average (polynomial-decay averaging, Shamir and Zhang 2013)."""
 
 
 @dataclass(frozen=True)
@@ -23,13 +23,17 @@ class Learner:
 
     Round 1: eta = r / sqrt(sum |G|^2) with r the largest distance from x so far. Later: eta = min(e^a, 2 L / |G|^2),
     never past the zero of the linearised residual. x_{t+1} = mean + s (theta* - mean), mean over theta*_1..t. (a, s)
-    take one `Newton` step a round. Both averages are of polynomial decay: what is old and far away is forgotten.
+    take one `Newton` step a round.
+
+    anchored: theta*_t does not depend on where the round began (an oracle's), so s can be learned. What a round made
+    of x itself is where the next begins: s stays 1, for a mean with earlier rounds would undo some of its work.
 
     x, mean, average [d] float64: where the round began; of theta*; of the round's theta, what stands after the last
     slot. rounds, slots: under way and done, from 1. radius, squares: of round 1. eta: the step last taken.
     """
 
     curvature: Curvature
+    anchored: bool
     x: Tensor
     mean: Tensor
     average: Tensor
@@ -44,9 +48,9 @@ class Learner:
     eta: float = math.nan
 
     @classmethod
-    def start(cls, x: Tensor, dtype: torch.dtype, curvature: Curvature) -> "Learner":
+    def start(cls, x: Tensor, dtype: torch.dtype, curvature: Curvature, anchored: bool) -> "Learner":
         """Before the first round, at x [d] float64; dtype: that of theta."""
-        return cls(curvature, x, x, x, Tangents.start(torch.zeros_like(x, dtype=dtype)), Newton.start())
+        return cls(curvature, anchored, x, x, x, Tangents.start(torch.zeros_like(x, dtype=dtype)), Newton.start())
 
     def step(self, theta: Tensor, descent: Descent, domain: Domain) -> tuple[Tensor, "Learner"]:
         """theta [d] after a slot, and the learner after it. A gradient of zero moves nothing."""
@@ -60,11 +64,11 @@ class Learner:
         """The learner at the next round's start; theta_star [d], any floating type."""
         learned = self._first_step() if self.rounds == 1 else self._learn()
         target = theta_star.to(torch.float64)
-        mean = torch.lerp(self.mean, target, _share(self.rounds))
-        apart = target - mean
+        mean = self.mean + (target - self.mean) / self.rounds
+        apart = target - mean if self.anchored else torch.zeros_like(target)
         return replace(
             learned,
-            x=mean + learned.pull * apart,
+            x=mean + learned.pull * apart if self.anchored else target,
             mean=mean,
             tangents=Tangents.start(apart.to(self.tangents.directions.dtype)),
             rounds=self.rounds + 1,
@@ -92,7 +96,7 @@ class Learner:
 
     def _averaged(self, theta: Tensor) -> "Learner":
         slots = self.slots + 1
-        average = torch.lerp(self.average, theta.to(torch.float64), _share(slots))
+        average = torch.lerp(self.average, theta.to(torch.float64), (_DECAY + 1) / (slots + _DECAY))
         return replace(self, average=average, slots=slots)
 
     def _first_step(self) -> "Learner":
@@ -102,11 +106,6 @@ class Learner:
         move, newton = self.newton.after(self.tangents.slope, self.tangents.bend, self.rounds)
         pull = min(max(self.pull + float(move[1]), 0.0), 1.0)
         return replace(self, log_step=self.log_step + float(move[0]), pull=pull, newton=newton)
-
-
-def _share(i: int) -> float:
-    """What the i-th of all terms so far weighs in their average."""
-    return (_DECAY + 1) / (i + _DECAY)
 
 
 def _norm(vector: Tensor) -> float:

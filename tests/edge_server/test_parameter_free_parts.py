@@ -177,7 +177,7 @@ def test_newton_step_where_curvature_dominates() -> None:
 
 
 def test_first_move_is_small_and_a_zero_gradient_moves_nothing() -> None:
-    start = Learner.start(vector(3.0, 4.0), F64, "joint")
+    start = Learner.start(vector(3.0, 4.0), F64, "joint", anchored=True)
     steep = Descent.of(vector(1e-9, 0.0), vector(-1.0), vector(5.0))
     theta, learner = start.step(vector(3.0, 4.0), steep, Free())
     assert float((theta - vector(3.0, 4.0)).norm()) == pytest.approx(0.06)
@@ -188,21 +188,28 @@ def test_first_move_is_small_and_a_zero_gradient_moves_nothing() -> None:
 
 
 def test_never_past_the_zero_of_the_linearised_residual() -> None:
-    learner = Learner.start(vector(0.0), F64, "joint").after(vector(0.0))
+    learner = Learner.start(vector(0.0), F64, "joint", anchored=True).after(vector(0.0))
     theta, after = learner.step(vector(0.0), Descent.of(vector(-8.0), vector(-1.0), vector(4.0)), Free())
     assert after.eta == 2 * 4.0 / 64.0
     assert theta.item() == 1.0
 
 
 def test_outer_loop_starts_between_mean_and_last() -> None:
-    learner = Learner.start(vector(0.0), F64, "joint").after(vector(1.0)).after(vector(4.0))
-    assert learner.mean.item() == pytest.approx((6 * 1.0 + 24 * 4.0) / 30)
-    assert learner.x.item() == pytest.approx(4.0)
-    assert learner.tangents.directions[1].item() == pytest.approx(0.6)
+    learner = Learner.start(vector(0.0), F64, "joint", anchored=True).after(vector(1.0)).after(vector(4.0))
+    assert learner.mean.item() == 2.5
+    assert learner.x.item() == 4.0
+    assert learner.tangents.directions[1].item() == 1.5
+
+
+def test_what_a_round_made_of_x_is_where_the_next_begins() -> None:
+    learner = Learner.start(vector(0.0), F64, "joint", anchored=False).after(vector(1.0)).after(vector(4.0))
+    assert learner.x.item() == 4.0
+    assert learner.tangents.directions[1].item() == 0.0
+    assert learner.after(vector(5.0)).pull == 1.0
 
 
 def test_average_weighs_late_slots() -> None:
-    learner, theta, path = Learner.start(vector(0.0), F64, "joint"), vector(0.0), []
+    learner, theta, path = Learner.start(vector(0.0), F64, "joint", anchored=True), vector(0.0), []
     for _ in range(6):
         theta, learner = learner.step(theta, Descent.of(vector(-1.0), vector(-1.0), vector(9.0)), Box(1.0))
         path.append(theta.item())

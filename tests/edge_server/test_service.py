@@ -10,7 +10,9 @@ import torch
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from edge_server.attendance import Refused
 from edge_server.cell import Cell, RunFailed
+from edge_server.messages import require_hash
 from edge_server.plan import RunPlan, UserPlan
 from edge_server.service import EdgeServer, PortTaken, serve
 from protos import LIVE, PROTOCOL
@@ -150,6 +152,13 @@ def test_nonsense_after_join_ends_the_stream_and_the_run(second: bytes) -> None:
 
     events = served(body)
     assert [event["event"] for event in events] == ["join", "lost"]
+
+
+@pytest.mark.parametrize("size", [0, 31, 33, 4000])
+def test_only_a_hash_fits_into_leave(size: int) -> None:
+    require_hash(pb.Leave(parameters_sha256=bytes(32)))
+    with pytest.raises(Refused, match=f"has {size} bytes, a SHA-256 has 32"):
+        require_hash(pb.Leave(parameters_sha256=bytes(size)))
 
 
 def test_a_message_over_the_cap_is_refused_and_one_at_the_cap_is_not() -> None:

@@ -1,6 +1,7 @@
 """What a run leaves behind, as contract.md has it: files, columns, types, and numbers recomputed from other files."""
 
 import json
+from contextlib import nullcontext
 from hashlib import sha256
 from pathlib import Path
 
@@ -12,10 +13,10 @@ import reference as ref
 import runs
 
 import sim.runner
-from sim.local import Outcome
+from sim.local import Outcome, run_in_memory
 from sim.recorder import Result
 from sim.runner import Watcher
-from sim.scenario import load
+from sim.scenario import Scenario, load
 
 F, N, T, B = pa.float64(), (pa.int32(), pa.int64()), pa.string(), pa.bool_()
 SLOTS = {
@@ -229,3 +230,25 @@ def test_comparisons_get_folders_of_their_own(tmp_path: Path) -> None:
     assert base["price_of_fairness"] == pytest.approx(price, rel=1e-12)
     assert runs.read_json(efficient / "manifest.json")["digest"] != result.digest
     assert json.loads((efficient / "manifest.json").read_text())["name"] == "efficient"
+
+
+def test_a_price_needs_the_same_run_beside_it(tmp_path: Path) -> None:
+    other = {"name": "efficient", "edge.aggregator.alpha": 0, "seed": 4}
+    runs.run(tmp_path, runs.kernel(compare=[other]))
+    assert runs.read_json(tmp_path / "out" / "summary.json")["price_of_fairness"] is None
+
+
+def test_ray_starts_where_only_a_comparison_wants_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted: list[str] = []
+
+    class Nodes:
+        run = staticmethod(run_in_memory)
+
+    def cluster(scenario: Scenario, _address: str | None) -> nullcontext[Nodes]:
+        wanted.append(scenario.transport)
+        return nullcontext(Nodes())
+
+    monkeypatch.setattr(sim.runner, "_cluster", cluster)
+    for transport in ("memory", "ray"):
+        runs.run(tmp_path / transport, runs.kernel(compare=[{"name": "other", "transport": transport}]))
+    assert wanted == ["memory", "ray"]

@@ -156,3 +156,14 @@ def test_the_oracle_is_for_the_losses_that_are_reported(tmp_path: Path) -> None:
             ref.objective(ref.oracle(x[t], y[t], S), x[t], y[t], S), abs=1e-9
         )
         np.testing.assert_allclose(found.utilities.numpy().mean(0), ref.mean_utilities(star, x[t], y[t], S), rtol=1e-12)
+
+
+def test_the_oracle_flattens_samples_as_the_encoder_does(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    x, y = rng.normal(size=(2, 3, 2, 4, 2, 2)), rng.normal(size=(2, 3, 2, 4))
+    found = []
+    for name, features in (("flat", x.reshape(2, 3, 2, 4, 4)), ("square", x)):
+        tree = runs.arrays(tmp_path / name, features, y)
+        design = blueprint(runs.loaded(tmp_path / name, tree).scenario, "run")
+        found.append(design.oracle(1).theta.numpy())
+    np.testing.assert_array_equal(*found)

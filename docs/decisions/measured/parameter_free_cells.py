@@ -235,7 +235,7 @@ class Free:
             self.cost += np.array([self.paid(served, strength) for strength in STRENGTHS])
         self.strength = STRENGTHS[self.cost.argmin(0)]
         self.prior = self.prior + (served.mean(0) - self.prior) / self.t
-        self.last, self.mean = star, self.mean + (star - self.mean) * 4 / (self.t + 3)
+        self.last, self.mean = star, self.mean + (star - self.mean) / self.t
         self.x = self.mean + self.pull * (star - self.mean)
 
     def move(self, slope: Array, bend: Array) -> None:
