@@ -65,7 +65,7 @@ def regret_bound(
 ) -> float:
     """Theorem 1's bound on R_T without its residual (maths.md A1, A2.2).
 
-    d_star = D* > 0, diameter = D of X, gradient_bound = G, rounds = T >= 1, slots = m >= 1, users = K.
+    d_star = D* > 0, diameter = D of Theta, gradient_bound = G, rounds = T >= 1, slots = m >= 1, users = K.
     """
     primal = gradient_bound * (d_star + diameter**2 * (1 + math.log(rounds)) / (2 * d_star * rounds))
     spread = users * (fairness.u_max - fairness.u_min) ** 2

@@ -151,6 +151,8 @@ class Rounds:
     ) -> None:
         norm = float(torch.linalg.vector_norm(gradient))
         if not math.isfinite(norm):
+            norm = float(torch.linalg.vector_norm(gradient, dtype=torch.float64))
+        if not math.isfinite(norm):
             raise _diverged("the weighted gradient", record.round, i)
         record.gradient_norm = max(record.gradient_norm, norm)
         if self.inner.cap is not None:
@@ -227,6 +229,10 @@ class Rounds:
             record.trace = Trace(theta, np.empty((slots + 1, users)), self.outer.x.numpy())
 
     def _finish(self, record: RoundRecord, hindsight: Hindsight | None) -> None:
+        if not (record.status == APPLIED).any():
+            raise RunFailed(
+                f"round {record.round} had no slot that could be used: every user was rejected in all of them"
+            )
         self.scorer.score(record, hindsight)
         if record.capped:
             self.on_event({"event": "capped", "round": record.round, "slots": record.capped})

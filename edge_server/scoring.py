@@ -59,6 +59,8 @@ class Scorer:
         record.oracle_fairness = self._extended(mean_over_slots(best)[here])
         record.regret = record.oracle_fairness - record.fairness
         record.residual = residual(torch.from_numpy(-record.weight[:, here]), torch.from_numpy(best[:, here]))
+        if np.isnan(record.residual):
+            return
         self._residuals.append(record.residual)
         if self._theory is not None:
             slots, users = record.loss.shape

@@ -19,6 +19,7 @@ from sim.build import build_rounds, build_session
 from sim.local import Outcome, ReasonLost, host
 from sim.oracle import NotConverged
 from sim.recipe import from_recipe
+from user_client.session import Session
 
 
 @dataclass
@@ -107,8 +108,9 @@ class EdgeActor:
             self._news.outcome = Outcome(rounds.model.digest(), users, self._cell.stopping)
         except (RunFailed, NotConverged) as error:
             self._news.failure = str(error)
-        except Exception:
-            self._news.failure = f"the edge failed: {traceback.format_exc().strip()}"
+        except Exception as error:
+            self._on_event({"event": "traceback", "text": traceback.format_exc()})
+            self._news.failure = f"the edge failed: {type(error).__name__}: {error}"
         self._told.set()
 
     async def news(self) -> bytes:
@@ -138,17 +140,25 @@ class HostActor:
         keep_buffers()
         self._design, _ = from_recipe(recipe)
         self._users = users
+        self._sessions: list[Session] = []
+
+    async def prepare(self) -> bytes:
+        """Build the users and their data. Empty, or the one line that says why it failed."""
+        torch.set_num_threads(self._design.scenario.threads.user)
+        try:
+            self._sessions = [build_session(self._design, k) for k in self._users]
+        except (ValueError, OSError) as error:
+            return f"a user cannot be built: {error}".encode()
+        return b""
 
     async def live(self, address: str | bytes) -> bytes:
-        """The users' lives, until the edge says goodbye. Empty, or the one line that says why one failed.
+        """The users' lives, once prepared. Empty at goodbye, or the one line that says why one failed.
 
         Empty, too, where the edge ended a stream and only it knows why: it tells.
         """
-        torch.set_num_threads(self._design.scenario.threads.user)
         where = address if isinstance(address, str) else address.decode()
         try:
-            sessions = [build_session(self._design, k) for k in self._users]
-            await host(sessions, where, self._design.plan.largest_message)
+            await host(self._sessions, where, self._design.plan.largest_message)
         except ReasonLost:
             return b""
         except RunFailed as failure:

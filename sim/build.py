@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from edge_server import config
 from edge_server.aggregators import build_aggregator
 from edge_server.build import build_domain, build_outer
 from edge_server.cell import Cell
@@ -142,7 +143,7 @@ def build_rounds(
         outer=outer,
         inner=InnerStep(step.eta, build_domain(edge.primal.domain), edge.primal.cap, step.guess, step.limit),
         target=edge.meta.target,
-        scorer=Scorer(aggregator.fairness, l_max, step.bounding),
+        scorer=Scorer(aggregator.fairness, l_max, step.bounding if _theorem_holds(edge) else None),
         compute=compute,
         on_round=on_round,
         on_event=on_event,
@@ -150,6 +151,18 @@ def build_rounds(
         learner=Learner.start(outer.x, first.dtype, edge.primal.curvature, anchored) if learned else None,
         trace=scenario.record.parameters,
     )
+
+
+def _theorem_holds(edge: config.Edge) -> bool:
+    """Theorem 1 is about these updates and no others."""
+    rule = edge.aggregator
+    by_theorem = isinstance(rule, config.OwoFmtl) and (rule.dual, rule.horizon, rule.index, rule.scale) == (
+        "ogd",
+        "round",
+        "slot",
+        "none",
+    )
+    return by_theorem and (edge.meta.rule, edge.meta.target, edge.primal.cap) == ("running_mean", "oracle", None)
 
 
 def wants_oracle(scenario: Scenario) -> bool:

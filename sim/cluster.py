@@ -18,6 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 
 from edge_server.cell import RunFailed
@@ -89,21 +90,33 @@ class _Run:
         actor = {"num_cpus": 0, "max_restarts": 0, "max_concurrency": 4}
         self._edge = ray.remote(PlacedEdge).options(**actor).remote(recipe)
         self._local = local
-        shares = _shares(design)
-        host = ray.remote(HostActor).options(**actor)
+        shares = _shares(design, self._cores())
+        host = ray.remote(HostActor).options(scheduling_strategy="SPREAD", **actor)
         self._hosts = {host.remote(recipe, share): f"users {_range(design, share)}" for share in shares}
         self._lives: dict[Any, str] = {}
+
+    def _cores(self) -> int:
+        """That this process may use, or that the cluster has."""
+        return joblib.cpu_count() if self._local else int(self._ray.cluster_resources().get("CPU", 1))
 
     def go(self) -> Outcome:
         try:
             listening = self._edge.listen.remote(LOOPBACK) if self._local else self._edge.listen_here.remote()
             address = self._get(listening, "the edge")
+            self._prepare()
             self._lives = {host.live.remote(address): name for host, name in self._hosts.items()}
             self._edge.run.remote()
             return self._watch()
         finally:
             for actor in (self._edge, *self._hosts):
                 self._ray.kill(actor)
+
+    def _prepare(self) -> None:
+        """Wait until every host has built its users: only then does the edge's patience begin."""
+        preparing = {host.prepare.remote(): name for host, name in self._hosts.items()}
+        for reference, name in preparing.items():
+            if failure := self._get(reference, f"the host of {name}"):
+                raise RunFailed(failure.decode())
 
     def _watch(self) -> Outcome:
         """Bring home what the edge tells until it is done; a host that fails ends the run."""
@@ -165,10 +178,9 @@ def _ray() -> Any:
     return importlib.import_module("ray")
 
 
-def _shares(design: Blueprint) -> list[list[int]]:
+def _shares(design: Blueprint, cores: int) -> list[list[int]]:
     """Which users live on which host: contiguous shares of about equal size."""
     users, hosts = len(design.plan.users), design.scenario.hosts
-    cores = os.cpu_count() or 1
     count = users if hosts == "per_user" else min(users, cores if hosts == "auto" else hosts)
     return [share.tolist() for share in np.array_split(np.arange(users), count)]
 
@@ -179,7 +191,7 @@ def _range(design: Blueprint, share: list[int]) -> str:
 
 
 def _init(ray: Any, address: str | None, folder: Path | None) -> None:
-    here: dict[str, Any] = {"include_dashboard": False, "_temp_dir": str(folder), "num_cpus": os.cpu_count()}
+    here: dict[str, Any] = {"include_dashboard": False, "_temp_dir": str(folder), "num_cpus": joblib.cpu_count()}
     try:
         ray.init(
             address=address or "local",

@@ -52,9 +52,12 @@ class Recorder:
         rule = scenario.edge.aggregator
         self._summary = Summary(self._users, AlphaFair(rule.alpha, rule.u_min, rule.u_max))
         (folder / "scenario.yaml").write_text(effective(scenario), encoding="utf-8")
-        if scenario.record.streams:
-            write_streams(folder / "streams.npz", scenario)
-        self._manifest("running", None, None)
+        self._manifest("running")
+
+    def write_streams(self) -> None:
+        """What every user will see, where the scenario wants it on record."""
+        if self._scenario.record.streams:
+            write_streams(self._folder / "streams.npz", self._scenario)
 
     def add(self, record: RoundRecord) -> None:
         """Write one round."""
@@ -79,7 +82,11 @@ class Recorder:
         table = self._summary.table(perf_counter() - self._clock, digest)
         table |= {**described(self.step), "events": self.events.counts}
         write_json(self._folder / "summary.json", table)
-        self._manifest(status, digest, error)
+        parties = outcome and {
+            "edge": outcome.edge.hex(),
+            "users": dict(zip(self._users, (user.hex() for user in outcome.users), strict=True)),
+        }
+        self._manifest(status, digest, error, parties)
         return Result(self._name, self._folder, status, digest, table)
 
     def _digest(self, outcome: Outcome) -> str:
@@ -89,7 +96,13 @@ class Recorder:
         self._digest_rows.feed(hash_.update)
         return hash_.hexdigest()
 
-    def _manifest(self, status: str, digest: str | None, error: str | None) -> None:
+    def _manifest(
+        self,
+        status: str,
+        digest: str | None = None,
+        error: str | None = None,
+        parties: dict[str, Any] | None = None,
+    ) -> None:
         finished = None if status == "running" else datetime.now(UTC).isoformat(timespec="seconds")
         scenario = self._scenario
         content = {
@@ -106,6 +119,7 @@ class Recorder:
             "status": status,
             "error": error,
             "digest": digest,
+            "parties": parties,
         }
         write_json(self._folder / "manifest.json", content)
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,7 @@ def run(loaded: Loaded, folder: Path, address: str | None, watcher: Watcher) -> 
 
 def _design(loaded: Loaded) -> Blueprint:
     try:
-        return blueprint(loaded.scenario, loaded.scenario.name)
+        return blueprint(loaded.scenario, f"{loaded.scenario.name}-{token_hex(8)}")
     except PartError as error:
         path = ".".join(str(step) for step in error.path)
         raise BadScenario(f"{loaded.where(error.path)}: {path}: {error}") from error
@@ -105,6 +106,7 @@ def _run_one(name: str, folder: Path, design: Blueprint, cluster: Any, watcher: 
 
     hooks = Hooks(on_round, recorder.events, watcher.stop)
     try:
+        recorder.write_streams()
         step = resolve_step(design, watcher.on_note, watcher.stop)
         recorder.step = step
         outcome = _go(design, step, hooks, cluster)

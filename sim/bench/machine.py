@@ -5,13 +5,14 @@ import platform
 from importlib.metadata import version
 from typing import Any
 
+import joblib
 import torch
 
 
 def machine() -> dict[str, Any]:
     """Cores, processor, load average of the last minute, and the versions that matter."""
     return {
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": joblib.cpu_count(),
         "processor": _processor(),
         "load": os.getloadavg()[0],
         "python": platform.python_version(),

@@ -19,7 +19,7 @@ PASSES = 3
 MNIST_DIGITS = 70_000
 BUNDLED_DIGITS = 1_797
 BUNDLED_HELD_OUT = 300
-_SPLIT, _ORDER = 0, 1
+_SPLIT, _ORDER, _TASK, _IMAGES = 0, 1, 2, 3
 
 
 class Schedule(Protocol):
@@ -94,11 +94,11 @@ class Bundled:
 
     def task(self, round_: int) -> int:
         """The task of this round, 0..55."""
-        return int(default_rng([self._seed, round_]).integers(TASKS))
+        return int(default_rng([self._seed, _TASK, round_, 1]).integers(TASKS))
 
     def training(self, round_: int, slot: int) -> Rows:
         """[B] different images, drawn from (seed, round, slot)."""
-        rng = default_rng([self._seed, round_, slot])
+        rng = default_rng([self._seed, _IMAGES, round_, slot, 1])
         training: Rows = rng.choice(self._pool, self._batch, replace=False)
         return np.concatenate([training, rng.choice(self._kept, self._held_out, replace=False)])
 
