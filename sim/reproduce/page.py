@@ -29,7 +29,7 @@ def _intro(rows: Sequence[Row]) -> str:
     counts = Counter(row.verdict for row in rows)
     told = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
     return (
-        "Written by `equiran reproduce all` from its `table.csv` (`tests/reproduction/expected.csv`); "
+        "Written by `equiran reproduce` from its `table.csv` (`tests/reproduction/expected.csv`); "
         f"do not edit by hand. The paper is OWO-FMTL, arXiv 2603.08717. {len(rows)} rows: {told}."
     )
 
