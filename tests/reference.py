@@ -3,6 +3,7 @@
 A linear model without bias, identity heads, squared loss (mean over the batch). x [T, m, K, B, d], y [T, m, K, B].
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -109,10 +110,19 @@ def polish(theta: Array, x: Array, y: Array, s: Setting) -> Array:
             (objective_gradient(theta + h * e, x, y, s) - objective_gradient(theta - h * e, x, y, s))[free] / (2 * h)
             for e in np.eye(len(theta))[free]
         ]
-        theta = theta.copy()
-        theta[free] -= np.linalg.lstsq(np.stack(columns, axis=1), slope[free], rcond=1e-10)[0]
-        theta = boxed(theta, s.theta_box)
+        newton = np.zeros_like(theta)
+        newton[free] = np.linalg.lstsq(np.stack(columns, axis=1), slope[free], rcond=1e-10)[0]
+        moved = next((v for v in tries(theta, newton, s) if objective(v, x, y, s) >= objective(theta, x, y, s)), None)
+        if moved is None:
+            break
+        theta = moved
     return theta
+
+
+def tries(theta: Array, newton: Array, s: Setting) -> Iterator[Array]:
+    """Shorter and shorter steps, each put back into the box: a full one may leave the set of active bounds."""
+    for halvings in range(30):
+        yield boxed(theta - newton / 2**halvings, s.theta_box)
 
 
 class Dual:

