@@ -309,10 +309,9 @@ class Cell:
         """Several users do not go bad in the same slot: the model has."""
         if len(self._rejected) == sum(self._present) > 1:
             said = next(iter(self._rejected.values()))
-            raise RunFailed(
-                f"every user was rejected in {self._where} ({said.field}: {said.reason}): the model has diverged; "
-                "lower edge.primal.step or set edge.primal.cap"
-            )
+            diverged = ": the model has diverged; lower edge.primal.step or set edge.primal.cap"
+            advice = diverged if said.code == pb.Rejected.NOT_FINITE else ""
+            raise RunFailed(f"every user was rejected in {self._where} ({said.field}: {said.reason}){advice}")
 
     @property
     def _key(self) -> Event:

@@ -177,6 +177,8 @@ def _part(*path: str | int) -> Iterator[None]:
         yield
     except (ValueError, OSError, EncoderError) as error:
         raise PartError(path, str(error)) from error
+    except Exception as error:  # a class of the user's own may raise anything
+        raise PartError(path, f"{type(error).__name__}: {error}") from error
 
 
 def _stream(scenario: Scenario, k: int) -> Task:

@@ -26,6 +26,8 @@ from sim.runner import run as run_scenario
 from sim.scenario import ScenarioErrors, effective, json_schema, load
 
 FAILED, BAD_INPUT = 1, 2
+_MANY = 0.5
+"""Share of utilities out of range that is worth a note; far more than the 3 to 15 % of a run that learns."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -69,6 +71,7 @@ def run(
         with Interrupts().caught() as interrupts:
             with screen.watching(interrupts) as watcher:
                 result = run_scenario(loaded, folder, address, watcher)
+            _warn(result, screen)
             _tell(result, as_json)
             if result.status == "stopped":
                 raise typer.Exit(interrupts.exit_code)
@@ -169,6 +172,18 @@ def _errors() -> Iterator[None]:
     except (RunError, data.FetchError, OSError) as error:
         fail(str(error))
         raise typer.Exit(FAILED) from error
+
+
+def _warn(result: Result, screen: Screen) -> None:
+    """What the numbers do not show: users left out of slots, utilities that the dual box was not made for."""
+    for one in (result, *result.compared):
+        if rejected := one.summary["rejected"]:
+            screen.note(
+                f"note: {one.name}: {rejected} slots of users were rejected; {one.folder}/events.jsonl names them"
+            )
+        share = one.summary["out_of_range_share"]
+        if share is not None and share > _MANY:
+            screen.note(f"note: {one.name}: {share:.0%} of the utilities were outside [u_min, u_max]")
 
 
 def _tell(result: Result, as_json: bool) -> None:

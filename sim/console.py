@@ -16,6 +16,9 @@ from rich.table import Table
 from edge_server.record import RoundRecord
 from sim.runner import Watcher
 
+_WIDTH = 120
+"""Columns of a table that does not go to a terminal."""
+
 
 class Interrupts:
     """The first SIGINT or SIGTERM asks for a clean stop, the second one ends the process at once."""
@@ -114,7 +117,7 @@ def say_table(rows: list[dict[str, Any]], title: str) -> None:
         table.add_column(name, justify="left" if isinstance(rows[0][name], str) else "right", overflow="fold")
     for row in rows:
         table.add_row(*(_cell(value) for value in row.values()))
-    Console(highlight=False).print(table)
+    Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH).print(table)
 
 
 def _cell(value: Any) -> str:

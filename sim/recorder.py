@@ -2,6 +2,7 @@
 
 import json
 import platform
+import traceback
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -88,6 +89,12 @@ class Recorder:
         }
         self._manifest(status, digest, error, parties)
         return Result(self._name, self._folder, status, digest, table)
+
+    def fail(self, line: str, cause: BaseException | None) -> None:
+        """The run ends here, for this reason; where it came from goes into the events."""
+        if cause is not None:
+            self.events({"event": "traceback", "text": "".join(traceback.format_exception(cause))})
+        self.finish("failed", None, line)
 
     def _digest(self, outcome: Outcome) -> str:
         hash_ = sha256(outcome.edge)

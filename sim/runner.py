@@ -111,14 +111,17 @@ def _run_one(name: str, folder: Path, design: Blueprint, cluster: Any, watcher: 
         recorder.step = step
         outcome = _go(design, step, hooks, cluster)
     except (RunFailed, NotConverged, NoTheory) as error:
-        recorder.finish("failed", None, str(error))
+        if watcher.stop():
+            return recorder.finish("stopped", None, str(error))
+        recorder.fail(str(error), error.__cause__)
         raise RunError(f"{name}: {error}") from error
     except (KeyboardInterrupt, SystemExit):
         recorder.finish("stopped", None)
         raise
-    except BaseException as error:
-        recorder.finish("failed", None, f"{type(error).__name__}: {error}")
-        raise
+    except Exception as error:
+        line = f"{type(error).__name__}: {error}"
+        recorder.fail(line, error)
+        raise RunError(f"{name}: {line}; events.jsonl in {folder} says where") from error
     return recorder.finish("stopped" if outcome.stopped else "done", outcome)
 
 

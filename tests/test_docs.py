@@ -7,11 +7,11 @@ from typing import Any, Literal, get_args, get_origin
 
 import numpy as np
 import pytest
-import runs
 import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+import runs
 from edge_server import config as edge
 from protos import PROTOCOL
 from protos import edge_pb2 as pb

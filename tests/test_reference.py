@@ -1,6 +1,7 @@
 """The independent implementation must itself reproduce the golden trace of maths.md A3, every printed digit."""
 
 import numpy as np
+
 import reference as ref
 
 

@@ -5,8 +5,8 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
-import runs
 
+import runs
 import sim.runner
 from sim.cluster import Cluster
 from sim.recorder import Result

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import runs
 
+import runs
 import sim.local
 from protos import edge_pb2 as pb
 from sim.build import build_session

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 import reference as ref
 import runs
-
 from sim.build import blueprint
 from sim.local import run_in_memory
 from sim.presence import away

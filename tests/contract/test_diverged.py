@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import runs
-import tampering
 from test_churn import absent, churning
 
+import runs
 import sim.local
+import tampering
 from protos import edge_pb2 as pb
 from sim.build import build_session
 from sim.runner import RunError

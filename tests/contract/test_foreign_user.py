@@ -8,8 +8,8 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-import runs
 
+import runs
 from edge_server.cell import Cell
 from edge_server.compute import OneThread
 from edge_server.record import RoundRecord

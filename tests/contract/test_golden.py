@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
+
 import reference as ref
 import runs
-import yaml
 
 HALF_DIGIT = {"rtol": 0, "atol": 5.1e-7}
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-import runs
 
+import runs
 import sim.runner
 from edge_server.record import RoundRecord
 from sim.runner import Watcher

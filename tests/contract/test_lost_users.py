@@ -12,10 +12,10 @@ from typing import Any
 
 import psutil
 import pytest
-import runs
-import tampering
 
+import runs
 import sim.local
+import tampering
 from edge_server.record import RoundRecord
 from protos import edge_pb2 as pb
 from sim.build import build_session

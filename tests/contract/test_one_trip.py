@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import runs
-import tampering
 import torch
 
+import runs
 import sim.build
 import sim.local
+import tampering
 from edge_server.attendance import Refused
 from edge_server.cell import Cell, RunFailed
 from protos import edge_pb2 as pb

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import runs
-import tampering
 from test_end_to_end_reference import BASE, data, edge
 
+import runs
+import tampering
 from sim.recorder import Result
 
 ROUND, SLOT = 1, 2

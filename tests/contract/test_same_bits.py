@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 import runs
 import shuffling
-
 import sim.local
 from sim.data import list_data
 from sim.recorder import Result

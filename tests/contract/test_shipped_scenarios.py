@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-import runs
 from typer.testing import CliRunner, Result
 
+import runs
 from sim.cli import app
 from sim.scenario import load
 from user_client.datasets import mnist_is_here

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 import runs
 import tampering
-
 from user_client.user import User
 
 PAUSE = 0.05

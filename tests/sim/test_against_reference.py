@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import reference as ref
 import torch
 from torch import Tensor
 
+import reference as ref
 from edge_server import config
 from edge_server.aggregators import Aggregator, ConstantWeights, OwoFmtl, Slot
 from edge_server.domains import Box, Domain, Free

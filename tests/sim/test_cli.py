@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import runs
 from typer.testing import CliRunner, Result
 
+import runs
 from sim.cli import app
 
 

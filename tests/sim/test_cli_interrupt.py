@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pyarrow as pa
 import pytest
+
 import runs
 
 LONG = runs.kernel(many=3, rounds=100_000, slots=20)

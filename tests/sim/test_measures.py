@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import runs
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
+import runs
 from edge_server.domains import Box
 from edge_server.fairness import AlphaFair
 from edge_server.record import APPLIED, RoundRecord

@@ -2,11 +2,11 @@ import time
 
 import numpy as np
 import pytest
-import reference as ref
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import reference as ref
 from edge_server.domains import Ball, Box, Domain, Free
 from edge_server.fairness import AlphaFair
 from sim.oracle import NotConverged, Optimum, Oracle

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from parameter_free_reference import play
 from runs import Tree, digits, kernel, rounds, run
-
 from sim.scenario import ScenarioErrors
 
 ALPHAS = (0.0, 0.5, 1.0, 2.0)

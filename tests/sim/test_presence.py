@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import runs
 
+import runs
 from edge_server.plan import UserPlan
 from sim.build import blueprint
 from sim.presence import away

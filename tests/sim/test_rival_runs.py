@@ -7,8 +7,8 @@ from typing import get_args
 
 import numpy as np
 import pytest
-import runs
 
+import runs
 from edge_server import config
 from edge_server.aggregators import build_aggregator
 from sim.build import check

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 import reference as ref
 import runs
-
 import sim.runner
 from sim.local import Outcome, run_in_memory
 from sim.recorder import Result

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 import reference as ref
 import runs
-
 from edge_server.scoring import Theory
 from edge_server.step_size import Guess
 from sim.build import blueprint

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import reference as ref
-import runs
 from scipy.optimize import minimize
 
+import reference as ref
+import runs
 from sim.scenario import ScenarioErrors, load
 
 BASE = ref.Setting(alpha=1.0, u_min=1.0, u_max=4.0, l_max=4.0, eta=0.0, theta_box=1.0, x_box=1.0, target="oracle")
