@@ -16,9 +16,6 @@ from rich.table import Table
 from edge_server.record import RoundRecord
 from sim.runner import Watcher
 
-_WIDTH = 120
-"""Columns of a table that does not go to a terminal."""
-
 
 class Interrupts:
     """The first SIGINT or SIGTERM asks for a clean stop, the second one ends the process at once."""
@@ -114,10 +111,13 @@ def say_table(rows: list[dict[str, Any]], title: str) -> None:
     """Rows with equal keys, on stdout."""
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in rows[0]:
-        table.add_column(name, justify="left" if isinstance(rows[0][name], str) else "right", overflow="fold")
+        if isinstance(rows[0][name], str):
+            table.add_column(name, overflow="fold")
+        else:
+            table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(*(_cell(value) for value in row.values()))
-    Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH).print(table)
+    Console(highlight=False).print(table)
 
 
 def _cell(value: Any) -> str:
