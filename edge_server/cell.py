@@ -71,6 +71,7 @@ class Cell:
         self._rejected: dict[int, pb.Rejected] = {}
         self._spoke: set[int] = set()
         self._left: set[int] = set()
+        self._opened: dict[int, Tensor | BadField] = {}
         self._done: asyncio.Future[None] | None = None
         self._failure: RunFailed | None = None
         self._at = (0, 0)
@@ -96,6 +97,8 @@ class Cell:
         if message.HasField("feedback"):
             self.answered[k] = perf_counter()
         complete = self._attendance.receive(k, message, len(data))
+        if message.HasField("features"):
+            self._opened[k] = self._open(k, message.features)
         if message.HasField("leave"):
             require_hash(message.leave)
             self._left.add(k)
@@ -131,7 +134,7 @@ class Cell:
         self.bytes_up[:] = 0
         self.bytes_down[:] = 0
         self._at = (t, i)
-        return await self._features(validation=False)
+        return await self._features()
 
     def usable(self, features: Tensors, outputs: Tensors) -> Tensors:
         """`features`, without those on which a finite model overflowed: their users are rejected for this slot."""
@@ -149,8 +152,16 @@ class Cell:
         self._require_somebody()
         return received
 
-    def acknowledge(self, t: int, i: int, feature_gradients: Tensors) -> None:
-        """Close slot i of round t: gradients to those who want them, the reason to those who were rejected."""
+    @property
+    def sends_gradients(self) -> bool:
+        """Somebody trains a front, and waits for feature gradients."""
+        return any(user.trainable_front for user in self.plan.users)
+
+    def acknowledge(self, t: int, i: int, feature_gradients: Tensors = ()) -> None:
+        """Close slot i of round t: gradients to those who want them, the reason to those who were rejected.
+
+        Where nobody waits for a gradient this may come before the edge's own step.
+        """
         self.stopping = self._stop()
         self._ask_after(t, i)
         rejected, self._rejected = self._rejected, {}
@@ -173,7 +184,7 @@ class Cell:
     async def validation_features(self) -> list[Tensor | None]:
         """Validation features [V, ...feature_shape]; None for users that do not validate."""
         self._at = (self._at[0], self.plan.slots)
-        return await self._features(validation=True)
+        return await self._features()
 
     async def reports(self, t: int, outputs: Tensors) -> list[Report | None]:
         """Send validation `outputs`; what the users report, in scenario order."""
@@ -276,13 +287,20 @@ class Cell:
 
     # ------------------------------------------------------------ messages
 
-    async def _features(self, validation: bool) -> list[Tensor | None]:
+    async def _features(self) -> list[Tensor | None]:
         received: list[Tensor | None] = [None] * len(self.plan.users)
-        for k, message, _ in await self._gather():
-            user = self.plan.users[k]
-            spec = user.validation if validation else user.features
-            received[k] = self._checked(k, read_tensor, message.features.features, spec, "features")
+        for k, _, _ in await self._gather():
+            received[k] = self._checked(k, _usable, self._opened.pop(k))
         return received
+
+    def _open(self, k: int, said: pb.Features) -> Tensor | BadField:
+        """Features are read as they arrive, which may be while the edge computes, and judged when they are due."""
+        user = self.plan.users[k]
+        spec = user.features if said.key.slot < self.plan.slots else user.validation
+        try:
+            return read_tensor(said.features, spec, "features")
+        except BadField as error:
+            return error
 
     def _send_outputs(self, kind: Kind, t: int, i: int, outputs: Tensors) -> None:
         self._expect(kind, t, i, [k for k, tensor in enumerate(outputs) if tensor is not None])
@@ -333,3 +351,9 @@ class Cell:
         data = message.SerializeToString()
         self._lines[k].send(data)
         return len(data)
+
+
+def _usable(features: Tensor | BadField) -> Tensor:
+    if isinstance(features, BadField):
+        raise features
+    return features

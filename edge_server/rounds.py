@@ -107,7 +107,10 @@ class Rounds:
         self.cell.end_round(t)
 
     async def slot(self, t: int, i: int, record: RoundRecord) -> None:
-        """Slot i: serve theta_i, learn what it was worth, then both steps from the old values."""
+        """Slot i: serve theta_i, learn what it was worth, then both steps from the old values.
+
+        Users who wait for no gradient take their own steps, and make their next features, beside the edge's.
+        """
         started = perf_counter()
         features = await self.cell.features(t, i)
         forward = perf_counter()
@@ -117,11 +120,14 @@ class Rounds:
         sent = perf_counter()
         feedback = await self.cell.feedback(t, i, outputs)
         backward = perf_counter()
+        if not self.cell.sends_gradients:
+            self.cell.acknowledge(t, i)
         feature_gradients = await self.compute(self._step, i, feedback, record)
         done = perf_counter()
         record.t_edge[i] = sent - forward + done - backward
         record.t_user[i] = np.where(self.cell.answered < sent, math.nan, self.cell.answered - sent)
-        self.cell.acknowledge(t, i, feature_gradients)
+        if self.cell.sends_gradients:
+            self.cell.acknowledge(t, i, feature_gradients)
         record.t_slot[i] = perf_counter() - started
         record.bytes_up[i], record.bytes_down[i] = self.cell.bytes_up, self.cell.bytes_down
 

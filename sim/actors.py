@@ -18,6 +18,7 @@ from sim.allocator import keep_buffers
 from sim.build import build_rounds, build_session
 from sim.local import Outcome, ReasonLost, host
 from sim.oracle import NotConverged
+from sim.priority import yield_to_edge
 from sim.recipe import from_recipe
 from user_client.session import Session
 
@@ -138,6 +139,7 @@ class HostActor:
 
     def __init__(self, recipe: str, users: list[int]):
         keep_buffers()
+        yield_to_edge()
         self._design, _ = from_recipe(recipe)
         self._users = users
         self._sessions: list[Session] = []

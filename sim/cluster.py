@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import joblib
-import numpy as np
 
 from edge_server.cell import RunFailed
 from sim.actors import EdgeActor, HostActor, News
 from sim.build import Blueprint
 from sim.local import LOOPBACK, Hooks, Outcome
+from sim.placement import shares
 from sim.recipe import to_recipe
 from sim.step import Step
 
@@ -90,9 +90,9 @@ class _Run:
         actor = {"num_cpus": 0, "max_restarts": 0, "max_concurrency": 4}
         self._edge = ray.remote(PlacedEdge).options(**actor).remote(recipe)
         self._local = local
-        shares = _shares(design, self._cores())
+        placed = shares(len(design.plan.users), design.scenario.hosts, self._cores())
         host = ray.remote(HostActor).options(scheduling_strategy="SPREAD", **actor)
-        self._hosts = {host.remote(recipe, share): f"users {_range(design, share)}" for share in shares}
+        self._hosts = {host.remote(recipe, share): f"users {_range(design, share)}" for share in placed}
         self._lives: dict[Any, str] = {}
 
     def _cores(self) -> int:
@@ -176,13 +176,6 @@ def _in_one_line(error: Exception) -> str:
 def _ray() -> Any:
     """Ray, imported once its environment is ready: it reads it while it is imported."""
     return importlib.import_module("ray")
-
-
-def _shares(design: Blueprint, cores: int) -> list[list[int]]:
-    """Which users live on which host: contiguous shares of about equal size."""
-    users, hosts = len(design.plan.users), design.scenario.hosts
-    count = users if hosts == "per_user" else min(users, cores if hosts == "auto" else hosts)
-    return [share.tolist() for share in np.array_split(np.arange(users), count)]
 
 
 def _range(design: Blueprint, share: list[int]) -> str:

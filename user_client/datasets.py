@@ -57,12 +57,12 @@ def mnist() -> Digits:
 
     Raises FileNotFoundError when they are not here, ValueError when a file is damaged.
     """
-    require_mnist()
     return _mnist(mnist_folder())
 
 
 @cache
 def _mnist(folder: Path) -> Digits:
+    require_mnist()
     images = [read_idx(folder / f"{part}-images-idx3-ubyte") for part in ("train", "t10k")]
     labels = [read_idx(folder / f"{part}-labels-idx1-ubyte") for part in ("train", "t10k")]
     return Digits(np.concatenate(images), np.concatenate(labels))

@@ -44,10 +44,11 @@ def build_front(
 
 def build_head(
     config: settings.Head, input_shape: tuple[int, ...], outputs: int, dtype: torch.dtype, seed: int
-) -> nn.Module | None:
+) -> nn.Sequential | None:
     """The head from the encoder's outputs [B, *input_shape] to [B, outputs]; None for `identity`.
 
-    outputs: what the task needs. Raises ValueError when the encoder's output or `config.outputs` does not fit.
+    outputs: what the task needs. What is not flat is flattened first.
+    Raises ValueError when the encoder's output or `config.outputs` does not fit.
     """
     if config.kind == "identity":
         _check_identity(input_shape, outputs)

@@ -8,13 +8,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, mse_loss
 
 from user_client import config as settings
 from user_client.adversaries import inflation, with_adversaries
+from user_client.losses import linear_slope, slope
 from user_client.models import build_front, build_head, front_shape
 from user_client.tasks import build_task
-from user_client.tasks.base import Loss, Place, Task, held_out
+from user_client.tasks.base import Place, Task, held_out
 
 _DEFAULT_STEP = 0.1
 _FRONT, _HEAD, _ADVERSARY = range(3)
@@ -111,12 +111,8 @@ class User:
         Raises ValueError when the outputs' shape is not [B, *encoder_output_shape].
         """
         self._check_outputs(outputs, self.batch)
-        head: Sequence[Tensor] = ()
         trained = self.batch - self._held_out
-        if self._head is None and self.task.loss == "squared":
-            feedback = _squared_feedback(outputs[:trained], self._labels[:trained])
-        else:
-            feedback, head = self._differentiate(outputs[:trained], self._labels[:trained])
+        feedback, head = self._differentiate(outputs[:trained], self._labels[:trained])
         self._pending = _Pending(head, self._front_outputs)
         loss, gradient = self._with_held_out(feedback, outputs) if self._held_out else feedback
         return Feedback(loss * self._factor, gradient)
@@ -151,7 +147,7 @@ class User:
         labels = self._validation_labels
         with torch.no_grad():
             predictions = self._predict(outputs)
-            loss = float(_loss(self.task.loss, predictions, labels))
+            loss = slope(self.task.loss, predictions, labels).loss
         if self.task.loss == "squared":
             return Validation(loss, None)
         return Validation(loss, float((predictions.argmax(1) == labels).double().mean()))
@@ -166,21 +162,33 @@ class User:
 
     def _predict(self, outputs: Tensor) -> Tensor:
         predictions: Tensor = outputs if self._head is None else self._head(outputs)
-        return predictions.squeeze(1) if self.task.loss == "squared" else predictions
+        return predictions
 
     def _with_held_out(self, trained: Feedback, outputs: Tensor) -> Feedback:
         """The loss of the last samples, and the gradient of the others with zeros for these."""
         unseen = outputs[-self._held_out :]
         with torch.no_grad():
-            loss = _loss(self.task.loss, self._predict(unseen), self._labels[-self._held_out :])
-        return Feedback(loss.item(), torch.cat([trained.gradient, torch.zeros_like(unseen)]))
+            loss, _ = slope(self.task.loss, self._predict(unseen), self._labels[-self._held_out :])
+        return Feedback(loss, torch.cat([trained.gradient, torch.zeros_like(unseen)]))
 
     def _differentiate(self, outputs: Tensor, labels: Tensor) -> tuple[Feedback, Sequence[Tensor]]:
-        outputs = outputs.detach().requires_grad_()
+        """The batch's own loss and gradient, and the head's gradients; only a head of several layers takes a graph."""
+        kind, head = self.task.loss, self._head
+        if head is None:
+            return Feedback(*slope(kind, outputs.detach(), labels)), ()
+        if isinstance(layer := head[0], nn.Linear) and len(head) == 1:
+            feedback, parameters = linear_slope(kind, layer, outputs.detach(), labels)
+            return Feedback(*feedback), parameters
+        return self._through_layers(head, outputs.detach().requires_grad_(), labels)
+
+    def _through_layers(
+        self, head: nn.Sequential, outputs: Tensor, labels: Tensor
+    ) -> tuple[Feedback, Sequence[Tensor]]:
         with torch.enable_grad():
-            loss = _loss(self.task.loss, self._predict(outputs), labels)
-        gradient, *head = torch.autograd.grad(loss, (outputs, *_parameters(self._head)))
-        return Feedback(loss.item(), gradient), head
+            predictions = head(outputs)
+        loss, gradient = slope(self.task.loss, predictions.detach(), labels)
+        gradient, *parameters = torch.autograd.grad(predictions, (outputs, *_parameters(head)), gradient)
+        return Feedback(loss, gradient), parameters
 
     def _front_gradients(self, outputs: Tensor | None, gradient: Tensor | None) -> Sequence[Tensor]:
         if outputs is None:
@@ -215,16 +223,6 @@ def _steps(config: settings.User) -> _Steps:
 def _seed(place: Place, role: int) -> int:
     """A seed of its own for each role; apart from the task's streams, which start from [seed, round]."""
     return int(np.random.SeedSequence(place.seed, spawn_key=(role,)).generate_state(1, np.uint64)[0])
-
-
-def _loss(kind: Loss, predictions: Tensor, labels: Tensor) -> Tensor:
-    return mse_loss(predictions, labels) if kind == "squared" else cross_entropy(predictions, labels)
-
-
-def _squared_feedback(outputs: Tensor, labels: Tensor) -> Feedback:
-    """mean (f - y)^2 and its gradient 2 (f - y) / B for predictions f = outputs [B, 1]."""
-    error = outputs.detach() - labels.unsqueeze(1)
-    return Feedback((error * error).mean().item(), error * (2.0 / len(labels)))
 
 
 def _parameters(module: nn.Module | None) -> list[nn.Parameter]:

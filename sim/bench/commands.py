@@ -8,12 +8,14 @@ from sim.bench import slot as slots_
 from sim.bench import sweep as sweeps
 from sim.bench.process import WorkerFailed
 from sim.console import fail, say, say_json, say_table
+from sim.placement import Hosts
 
 app = typer.Typer(no_args_is_help=True, help="Benchmarks, each beside its own floor in the same run.")
 
 Json = Annotated[bool, typer.Option("--json", help="one JSON object on stdout, nothing else there")]
 
 _QUICK_ROUNDS = 8
+_HOSTS = "auto|per_user|N"
 
 
 @app.command()
@@ -22,14 +24,14 @@ def slot(
     batch: Annotated[int, typer.Option(min=1, max=1000, help="images per user and slot")] = 25,
     encoder: Annotated[slots_.Encoder, typer.Option(help="the shared model")] = "lenet",
     slots: Annotated[int, typer.Option(min=1, help="slots to measure of each kind")] = 500,
-    hosts: Annotated[int | None, typer.Option(min=1, help="processes for the users; default: one each")] = None,
+    hosts: Annotated[str, typer.Option(metavar=_HOSTS, help="processes for the users, as in a scenario")] = "auto",
     as_json: Json = False,
 ) -> None:
     """Measure a slot over gRPC beside the same maths in one process and a bare echo, turn by turn.
 
     Example: equiran bench slot --users 8 --batch 25 --encoder lenet
     """
-    load = slots_.Load(users, batch, encoder, slots, min(hosts or users, users))
+    load = slots_.Load(users, batch, encoder, slots, _hosts(hosts))
     try:
         found = slots_.report(load, slots_.measure(load))
     except WorkerFailed as error:
@@ -38,8 +40,17 @@ def slot(
     say_json(found) if as_json else _tell_slot(found)
 
 
+def _hosts(said: str) -> Hosts:
+    match said:
+        case "auto" | "per_user":
+            return said
+        case number if number.isdecimal() and int(number) > 0:
+            return int(number)
+    raise typer.BadParameter(f"{said!r} is not {_HOSTS}", param_hint="--hosts")
+
+
 def _tell_slot(found: dict[str, Any]) -> None:
-    keys = ("users", "wire_ms", "monolithic_ms", "echo_ms", "ratio")
+    keys = ("users", "hosts", "wire_ms", "monolithic_ms", "echo_ms", "ratio")
     say_table([{key: found[key] for key in keys}], f"a slot: {found['encoder']}, batch {found['batch']}")
     say_table([found["breakdown"]], "of which, over gRPC")
     low, high = found["ratio_quartiles"]

@@ -1,6 +1,7 @@
 """The floor of a slot: bare bidirectional asyncio gRPC streams that carry as many bytes and do nothing with them.
 
-Run as a module this is one process of the echo: the server, which drives as the edge does, or one client.
+Run as a module this is one process of the echo: the server, which drives as the edge does, or one client
+with as many streams as a host has users.
 """
 
 import asyncio
@@ -61,20 +62,24 @@ async def _exchange(stream: Any, down: bytes) -> None:
     await stream.read()
 
 
-async def _client(address: str, up: list[int]) -> None:
+async def _client(address: str, up: list[int], streams: int) -> None:
     async with grpc.aio.insecure_channel(address, options=_OPTIONS) as channel:
-        call: Any = channel.stream_stream(f"/{_SERVICE}/{_METHOD}")()  # type: ignore[call-arg]  # stubs know no raw bytes
-        for data in cycle([bytes(size) for size in up]):
-            if not isinstance(await call.read(), bytes):
-                break
-            await call.write(data)
+        await asyncio.gather(*(_stream(channel, up) for _ in range(streams)))
+
+
+async def _stream(channel: grpc.aio.Channel, up: list[int]) -> None:
+    call: Any = channel.stream_stream(f"/{_SERVICE}/{_METHOD}")()  # type: ignore[call-arg]  # stubs know no raw bytes
+    for data in cycle([bytes(size) for size in up]):
+        if not isinstance(await call.read(), bytes):
+            break
+        await call.write(data)
 
 
 def main() -> None:
     """One process of the echo, as its first line says."""
     task = listen()
     if "address" in task:
-        asyncio.run(_client(task["address"], [up for _, up in task["exchanges"]]))
+        asyncio.run(_client(task["address"], [up for _, up in task["exchanges"]], task["streams"]))
     else:
         asyncio.run(_Server(task["users"], task["exchanges"]).run())
 

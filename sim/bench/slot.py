@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+import joblib
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from protos.tensors import Spec, pack
 from sim.bench.machine import machine
 from sim.bench.process import Worker, ended
 from sim.build import Blueprint, blueprint
+from sim.placement import Hosts, shares
 from sim.recipe import to_recipe
 from sim.scenario import Scenario
 from sim.step import Step
@@ -41,13 +43,13 @@ _ENCODERS: dict[Encoder, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Load:
-    """users with `batch` rainbow images a slot each, on so many hosts; at least `slots` slots of each kind."""
+    """users with `batch` rainbow images a slot each, on hosts as in a scenario; at least `slots` slots of each kind."""
 
     users: int
     batch: int
     encoder: Encoder
     slots: int
-    hosts: int
+    hosts: Hosts
 
 
 class Blocks(NamedTuple):
@@ -139,12 +141,12 @@ def _contenders(load: Load, design: Blueprint) -> Iterator[tuple[Worker, list[Wo
         echo = start("echo", {"users": load.users, "exchanges": sizes})
         monolith = start("monolith", {"recipe": recipe})
         edge = start("wire", {"recipe": recipe})
-        shares = [share.tolist() for share in np.array_split(np.arange(load.users), load.hosts)]
+        placed = shares(load.users, load.hosts, joblib.cpu_count())
         address = echo.hear()["address"]
-        for _ in range(load.users):
-            start("echo", {"address": address, "exchanges": sizes})
+        for share in placed:
+            start("echo", {"address": address, "exchanges": sizes, "streams": len(share)})
         address = edge.hear()["address"]
-        hosts = [start("wire", {"recipe": recipe, "users": share, "address": address}) for share in shares]
+        hosts = [start("wire", {"recipe": recipe, "users": share, "address": address}) for share in placed]
         monolith.hear()
         yield edge, hosts, monolith, echo
 
@@ -192,7 +194,7 @@ def report(load: Load, blocks: Blocks) -> dict[str, Any]:
         "users": load.users,
         "batch": load.batch,
         "encoder": load.encoder,
-        "hosts": load.hosts,
+        "hosts": len(shares(load.users, load.hosts, joblib.cpu_count())),
         "slots": blocks.wire.size,
         "blocks": len(blocks.wire),
         "wire_ms": wire,

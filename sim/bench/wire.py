@@ -15,6 +15,7 @@ from sim.allocator import keep_buffers
 from sim.bench.process import answer, listen
 from sim.build import build_rounds, build_session
 from sim.local import LOOPBACK, host
+from sim.priority import yield_to_edge
 from sim.recipe import from_recipe
 from user_client.session import Session
 
@@ -94,6 +95,7 @@ def _block(record: RoundRecord, seconds: list[float]) -> dict[str, Any]:
 
 
 async def _host(recipe: str, users: list[int], address: str) -> None:
+    yield_to_edge()
     design, _ = from_recipe(recipe)
     torch.set_num_threads(design.scenario.threads.user)
     sessions = [_ClockedSession(build_session(design, k)) for k in users]

@@ -12,6 +12,7 @@ from sim.bench.process import Worker, WorkerFailed, ended
 from sim.bench.slot import BLOCK, Load, design_of, exchanges, measure, report
 from sim.bench.sweep import ENVIRONMENTS, ROUNDS, SLOTS, Timed, scenario_of
 from sim.bench.sweep import report as sweep_report
+from sim.placement import shares
 from sim.scenario import load
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios" / "owo_fmtl"
@@ -65,19 +66,34 @@ def test_slot_command_measures_what_it_is_asked_and_prints_one_json_object(block
     options = ["--users", "2", "--batch", "3", "--slots", "6", "--hosts", "5"]
     result = CliRunner().invoke(app, ["slot", *options, "--json"])
     assert result.exit_code == 0, result.output
-    assert asked == [Load(users=2, batch=3, encoder="lenet", slots=6, hosts=2)]
+    assert asked == [Load(users=2, batch=3, encoder="lenet", slots=6, hosts=5)]
     assert {"wire_ms", "monolithic_ms", "echo_ms", "ratio", "breakdown"} <= set(json.loads(result.stdout))
     told = CliRunner().invoke(app, ["slot", *options])
     assert told.exit_code == 0, told.output
     assert "ratio = (wire - monolithic) / echo" in told.stdout
 
 
-def test_slot_command_refuses_nobody():
-    assert CliRunner().invoke(app, ["slot", "--users", "0"]).exit_code == 2
+@pytest.mark.parametrize("options", [["--users", "0"], ["--hosts", "0"], ["--hosts", "many"], ["--hosts", "-1"]])
+def test_slot_command_refuses_nonsense(options):
+    assert CliRunner().invoke(app, ["slot", *options]).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("users", "hosts", "cores", "placed"),
+    [
+        (5, "auto", 2, [[0, 1, 2], [3, 4]]),
+        (2, "auto", 8, [[0], [1]]),
+        (3, "per_user", 1, [[0], [1], [2]]),
+        (3, 9, 1, [[0], [1], [2]]),
+        (3, 1, 8, [[0, 1, 2]]),
+    ],
+)
+def test_users_are_spread_over_hosts_as_a_scenario_says(users, hosts, cores, placed):
+    assert shares(users, hosts, cores) == placed
 
 
 def test_a_worker_that_dies_is_an_error_and_nobody_is_left_behind():
-    worker = Worker("sim.bench.echo", {"address": "127.0.0.1:1", "exchanges": [[1, 1]]})
+    worker = Worker("sim.bench.echo", {"address": "127.0.0.1:1", "exchanges": [[1, 1]], "streams": 1})
     with ended([worker]), pytest.raises(WorkerFailed, match=r"sim\.bench\.echo"):
         worker.hear()
     assert not worker.running

@@ -94,7 +94,7 @@ class Bundled:
 
     def task(self, round_: int) -> int:
         """The task of this round, 0..55."""
-        return int(default_rng([self._seed, _TASK, round_, 1]).integers(TASKS))
+        return _drawn_task(self._seed, round_)
 
     def training(self, round_: int, slot: int) -> Rows:
         """[B] different images, drawn from (seed, round, slot)."""
@@ -105,6 +105,12 @@ class Bundled:
     def validation(self, _round: int) -> Rows:
         """[V] first of the 450 validation images."""
         return self._validation[: self.validation_batch]
+
+
+@lru_cache
+def _drawn_task(seed: int, round_: int) -> int:
+    """One of the 56 tasks, drawn from (seed, round)."""
+    return int(default_rng([seed, _TASK, round_, 1]).integers(TASKS))
 
 
 @lru_cache(maxsize=2)
