@@ -15,9 +15,11 @@ import sim.local
 import tampering
 from edge_server.attendance import Refused
 from edge_server.cell import Cell, RunFailed
+from edge_server.shared_model import SharedModel
 from protos import edge_pb2 as pb
 from sim.runner import RunError, Watcher
 from user_client.session import Session
+from user_client.user import User
 
 ROUND, SLOT = 1, 2
 COLUMNS = ("round", "slot", "user", "loss", "utility", "out_of_range", "weight", "bytes_up", "status")
@@ -217,3 +219,21 @@ async def hang_up(design: sim.build.Blueprint) -> None:
     assert [event["event"] for event in events] == ["join", "lost"]
     with pytest.raises(RunFailed, match=r"user 'user_00' was lost in round 0, slot 0: it closed its stream"):
         await cell.farewell()
+
+
+@pytest.mark.parametrize(("front", "place"), [("none", 2), ("frozen", 2), ("trainable", 0)])
+def test_users_step_beside_the_edge_unless_they_wait_for_a_gradient(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, front: str, place: int
+) -> None:
+    order: list[str] = []
+
+    def noted(owner: type, name: str) -> None:
+        real = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *args: order.append(name) or real(*args))
+
+    noted(User, "apply")
+    noted(SharedModel, "backward")
+    runs.run(tmp_path, fronted(front, front, rounds=1, slots=3), "memory")
+    slot = ["apply", "apply"]
+    slot.insert(place, "backward")
+    assert order == slot * 3
