@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 import sim.bench.slot
+import sim.bench.sweep
 from sim.bench.commands import app
 from sim.bench.process import Worker, WorkerFailed, ended
 from sim.bench.slot import BLOCK, Load, design_of, exchanges, measure, report
@@ -108,10 +109,17 @@ def test_the_sweep_runs_what_the_scenarios_ship(environment):
 
 def test_the_sweep_adds_up_and_says_when_it_is_scaled():
     timed = [Timed("stochastic", 1.0, m, pre_pass=2.0, run=1.0, digest="") for m in SLOTS]
-    quick, whole = sweep_report(timed, ROUNDS // 4), sweep_report(timed, ROUNDS)
-    assert whole["seconds"] == 18.0
-    assert whole["seconds_without_pre_passes"] == 6.0
-    assert quick["seconds"] == 4 * 18.0
-    assert quick["measured_seconds"] == 18.0
+    quick, whole = sweep_report(timed, 9.0, ROUNDS // 4), sweep_report(timed, 9.0, ROUNDS)
+    assert (whole["seconds"], whole["process_seconds"], whole["pre_pass_seconds"]) == (9.0, 18.0, 12.0)
+    assert (quick["seconds"], quick["measured_seconds"]) == (36.0, 9.0)
     assert (quick["scaled"], whole["scaled"]) == (True, False)
     assert math.isclose(whole["slot_us"], 6e6 / (ROUNDS * sum(SLOTS)))
+
+
+def test_the_sweep_runs_every_point_of_the_figure_in_the_papers_order(monkeypatch):
+    monkeypatch.setattr(sim.bench.sweep, "SLOTS", (2, 4))
+    monkeypatch.setattr(sim.bench.sweep, "ALPHAS", (1.0,))
+    timed, took = sim.bench.sweep.measure(rounds=2)
+    assert [one[:3] for one in timed] == [(environment, 1.0, m) for environment in ENVIRONMENTS for m in (2, 4)]
+    assert all(one.digest and one.run > 0 for one in timed)
+    assert took > 0
