@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,6 +30,13 @@ FAILED, BAD_INPUT = 1, 2
 _MANY = 0.5
 """Share of utilities out of range that is worth a note; far more than the 3 to 15 % of a run that learns."""
 
+
+def _version(asked: bool) -> None:
+    if asked:
+        say(f"equiran {version('equiran')}")
+        raise typer.Exit
+
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=True,
@@ -40,6 +48,14 @@ data_app = typer.Typer(no_args_is_help=True, help="Data sets: what is here, and 
 app.add_typer(data_app, name="data")
 app.add_typer(bench_app, name="bench")
 app.command()(reproduce)
+
+
+@app.callback()
+def top(
+    _: Annotated[bool, typer.Option("--version", is_eager=True, callback=_version, help="Print the version.")] = False,
+) -> None:
+    """Options before any command."""
+
 
 ScenarioFile = Annotated[Path, typer.Argument(metavar="SCENARIO", help="a scenario, such as scenarios/quickstart.yaml")]
 Sets = Annotated[list[str], typer.Option("--set", metavar="a.b=c", help="override one value; may be repeated")]

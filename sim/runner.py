@@ -41,13 +41,15 @@ def run(loaded: Loaded, folder: Path, address: str | None, watcher: Watcher) -> 
     """Run a scenario and what it is compared with, into `folder` and its sub-folders. Raises RunError."""
     designs = [(loaded.scenario.name, folder, _design(loaded))]
     designs += [(name, folder / name, _design(other)) for name, other in compared(loaded)]
+    scenarios = [design.scenario for _, _, design in designs]
+    on_ray = next((scenario for scenario in scenarios if scenario.transport == "ray"), None)
+    if address and not on_ray:
+        raise BadScenario(f"--address {address}: a cluster is for transport ray, this is {loaded.scenario.transport}")
     _claim(folder)
     for note in advice(loaded.scenario):
         watcher.on_note(f"note: {note}")
     results = []
-    scenarios = [design.scenario for _, _, design in designs]
-    on_ray = next((scenario for scenario in scenarios if scenario.transport == "ray"), loaded.scenario)
-    with _cluster(on_ray, address) as nodes:
+    with _cluster(address) if on_ray else nullcontext() as nodes:
         for name, place, design in designs:
             place.mkdir(parents=True, exist_ok=True)
             results.append(_run_one(name, place, design, nodes, watcher))
@@ -81,12 +83,8 @@ def _claim(folder: Path) -> None:
 
 
 @contextmanager
-def _cluster(scenario: Scenario, address: str | None) -> Iterator[Any]:
-    """Ray, for as long as the runs last, if the scenario wants it; else None."""
-    if scenario.transport != "ray":
-        with nullcontext():
-            yield None
-        return
+def _cluster(address: str | None) -> Iterator[Any]:
+    """Ray, for as long as the runs last."""
     from sim.cluster import Cluster, ClusterError
 
     try:

@@ -2,6 +2,7 @@
 
 import json
 import socket
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -280,6 +281,20 @@ def test_a_cluster_out_of_reach_is_one_line(tmp_path: Path) -> None:
     (line,) = result.stderr.splitlines()
     assert line.startswith(f"cannot reach Ray at {address}: ")
     assert "refused" in line
+
+
+def test_an_address_without_ray_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    options = ["--transport", "memory", "--address", "10.0.0.1:6379", "--out", tmp_path / "out"]
+    result = equiran("run", runs.write(tmp_path, runs.kernel()), *options)
+    assert result.exit_code == 2
+    assert result.stderr.splitlines() == ["--address 10.0.0.1:6379: a cluster is for transport ray, this is memory"]
+    assert not (tmp_path / "out").exists()
+
+
+def test_version() -> None:
+    result = equiran("--version")
+    assert result.exit_code == 0
+    assert result.stdout.strip() == f"equiran {version('equiran')}"
 
 
 def test_validate_says_all_and_writes_nothing(tmp_path: Path) -> None:
