@@ -23,7 +23,9 @@ _PROTOTYPE = {
     ("continue", "halves"): (1.697, 0.03),
     ("continue", "ones"): (1.714, 0.03),
 }
-"""Fairness of validation utilities, mean over rounds, and its tolerance (maths.md A4)."""
+"""Fairness of validation utilities, mean over rounds, and its tolerance (maths.md A4); held against the median of
+seeds, as single seeds collapse for some rounds and rounding decides which."""
+_LEARNT, _GUESS = 20, 0.2
 _FAIRER, _MORE = (20.0, 40.0), (10.0, 30.0)
 """The paper's gains over constant weights, %."""
 
@@ -49,8 +51,16 @@ def _cell(runs: Runs, size: Size, outer: str, weights: str) -> Row:
     if (outer, weights) not in _PROTOTYPE:
         return row("Fig. 3", scenario, metric, "no number printed", ours, MEASURED, why)
     target, tolerance = _PROTOTYPE[outer, weights]
-    verdict = near(float(ours.mean()), target, tolerance)
-    return row("Fig. 3", scenario, metric, f"prototype {target:.3f}", ours, verdict, f"{why}; within {tolerance:g}")
+    median = float(np.median(ours))
+    why = f"{why}; median {median:.3f}, to be within {tolerance:g}{_fallen(runs, found)}"
+    return row("Fig. 3", scenario, metric, f"prototype {target:.3f}", ours, near(median, target, tolerance), why)
+
+
+def _fallen(runs: Runs, found: list[Job]) -> str:
+    """At rate .1 with weights that sum to 2 training is at the edge: some seeds fall back to a random guess."""
+    late = fairness(runs, found)[:, _LEARNT:]
+    many = int((late < _GUESS).any(axis=1).sum())
+    return f"; {many} of {len(late)} seeds are back at a random guess in some round after the {_LEARNT}th" * (many > 0)
 
 
 def _gains(runs: Runs, size: Size, outer: str, weights: str) -> list[Row]:
@@ -109,7 +119,7 @@ FIG3 = Experiment(
     "users (OWO, mean weight), constant weights (.71, .71), and OWO-FMTL scaled to the sum 1 of (.5, .5).",
     ("Fig. 3",),
     ("fig3_running_mean", "fig3_continue"),
-    3,
+    6,
     jobs,
     rows,
     charts,
