@@ -37,6 +37,7 @@ format: $(READY_DEV)  ## rewrite the code in the project's format
 bench: $(READY)  ## the benchmarks, each beside its own floor
 	$(BIN)/equiran bench slot --users 2
 	$(BIN)/equiran bench slot --users 8
+	$(BIN)/equiran bench scale
 	$(BIN)/equiran bench sweep
 
 results: $(READY)  ## every reproduction (hours the first time), into docs/results.md

@@ -130,8 +130,11 @@ class SharedModel:
         rows = [(x, g) for x, g in zip(features, output_gradients, strict=True) if g is not None]
         given = torch.tensor([g is not None for g in output_gradients])
         total = torch.zeros(len(given), len(given), dtype=torch.float64)
-        for group in _groups(list(self._encoder.parameters())):
-            total[given.outer(given)] += self._products(rows, group).flatten()
+        groups = [(group, sum(p.numel() for p in group)) for group in _groups(list(self._encoder.parameters()))]
+        room = torch.empty(len(rows) * max(size for _, size in groups), dtype=torch.float64)
+        for group, size in groups:
+            found = room[: len(rows) * size].view(len(rows), size)
+            total[given.outer(given)] += self._products(rows, group, found).flatten()
         return total
 
     def user_gradients(self, output_gradients: Sequence[Tensor | None]) -> Tensor:
@@ -151,9 +154,11 @@ class SharedModel:
                 row.copy_(torch.cat([slope.reshape(-1) for slope in slopes]))
         return found
 
-    def _products(self, rows: list[tuple[Tensor, Tensor]], group: list[nn.Parameter]) -> Tensor:
-        """Inner products [P, P] float64 in a group of parameters; rows: features and output gradients of P users."""
-        found = torch.empty(len(rows), sum(p.numel() for p in group), dtype=torch.float64)
+    def _products(self, rows: list[tuple[Tensor, Tensor]], group: list[nn.Parameter], found: Tensor) -> Tensor:
+        """Inner products [P, P] in a group of parameters; rows: features and output gradients of P users.
+
+        found [P, p], float64: room for the gradients.
+        """
         for row, (x, gradient) in zip(found, rows, strict=True):
             slopes = torch.autograd.grad(self._encoder(x), group, gradient, materialize_grads=True)
             row.copy_(torch.cat([slope.reshape(-1) for slope in slopes]))

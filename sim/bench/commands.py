@@ -1,14 +1,19 @@
 """`equiran bench`: what each benchmark is asked and what it prints."""
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
+from sim.bench import scale as scales
 from sim.bench import slot as slots_
 from sim.bench import sweep as sweeps
 from sim.bench.process import WorkerFailed
-from sim.console import fail, say, say_json, say_table
+from sim.build import PartError
+from sim.console import Screen, fail, say, say_json, say_table
+from sim.overrides import USER_CAP
 from sim.placement import Hosts
+from sim.suggest import did_you_mean
 
 app = typer.Typer(no_args_is_help=True, help="Benchmarks, each beside its own floor in the same run.")
 
@@ -16,6 +21,7 @@ Json = Annotated[bool, typer.Option("--json", help="one JSON object on stdout, n
 
 _QUICK_ROUNDS = 8
 _HOSTS = "auto|per_user|N"
+_MOST_HOSTS = 64
 
 
 @app.command()
@@ -46,7 +52,7 @@ def _hosts(said: str) -> Hosts:
             return said
         case number if number.isdecimal() and int(number) > 0:
             return int(number)
-    raise typer.BadParameter(f"{said!r} is not {_HOSTS}", param_hint="--hosts")
+    raise _refused(f"--hosts {said}: give auto, per_user or a number of processes")
 
 
 def _tell_slot(found: dict[str, Any]) -> None:
@@ -55,6 +61,80 @@ def _tell_slot(found: dict[str, Any]) -> None:
     say_table([found["breakdown"]], "of which, over gRPC")
     low, high = found["ratio_quartiles"]
     say(f"ratio = (wire - monolithic) / echo; half of the {found['blocks']} blocks between {low:.2f} and {high:.2f}")
+    say(f"machine: {_machine(found)}")
+
+
+@app.command()
+def scale(
+    users: Annotated[str, typer.Option(metavar="K,K,..", help="users, a row for each number")] = "2,32,256,1000",
+    hosts: Annotated[str, typer.Option(metavar=_HOSTS, help="processes for the users, as in a scenario")] = "auto",
+    encoder: Annotated[
+        slots_.Encoder, typer.Option(help="linear: kernel regression; else Rainbow over bundled digits")
+    ] = "linear",
+    aggregator: Annotated[str, typer.Option(metavar="NAME", help="the edge's rule: docs/aggregators.md")] = "owo_fmtl",
+    slots: Annotated[int, typer.Option(min=1, help="slots to measure of each kind")] = 50,
+    as_json: Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="no progress")] = False,
+) -> None:
+    """Measure a slot as users become many, beside a bare echo turn by turn, and the memory of edge and hosts.
+
+    Example: equiran bench scale --users 2,32,256 --encoder lenet --aggregator mgda --slots 10
+    """
+    rule, note = _aggregator(aggregator), Screen(quiet).note
+    loads = [_bearable(scales.Load(count, _hosts(hosts), encoder, rule, slots)) for count in _counts(users)]
+    try:
+        found = scales.report([(load, _measured(load, note)) for load in loads])
+    except PartError as error:
+        raise _refused(f"--aggregator {aggregator}: {error}") from error
+    except WorkerFailed as error:
+        fail(str(error))
+        raise typer.Exit(1) from error
+    say_json(found) if as_json else _tell_scale(found)
+
+
+def _counts(said: str) -> list[int]:
+    counts = [int(number) if number.strip().isdecimal() else 0 for number in said.split(",")]
+    if min(counts) < 1 or max(counts) > USER_CAP:
+        raise _refused(f"--users {said}: give numbers of users, each from 1 to {USER_CAP}, such as 2,32,256")
+    return counts
+
+
+def _aggregator(said: str) -> str:
+    if said not in scales.AGGREGATORS:
+        known = ", ".join(scales.AGGREGATORS) + did_you_mean(said, scales.AGGREGATORS)
+        raise _refused(f"--aggregator {said}: there is no such rule; there are: {known}")
+    return said
+
+
+def _bearable(load: scales.Load) -> scales.Load:
+    if len(load.placed) > _MOST_HOSTS:
+        raise _refused(
+            f"--hosts {load.hosts}: {len(load.placed)} processes for {load.users} users, at most {_MOST_HOSTS}"
+        )
+    return load
+
+
+def _refused(why: str) -> typer.Exit:
+    fail(why)
+    return typer.Exit(2)
+
+
+def _measured(load: scales.Load, note: Callable[[str], None]) -> scales.Measured:
+    design = scales.design_of(load)
+    where = "1 host" if len(load.placed) == 1 else f"{len(load.placed)} hosts"
+    note(f"{load.aggregator}, {load.users} users on {where}: {design.plan.rounds} blocks of {design.plan.slots} slots")
+    return scales.measure(load, design)
+
+
+def _tell_scale(found: dict[str, Any]) -> None:
+    rows, what = found["rows"], f"{found['aggregator']}, {found['encoder']}, d = {found['parameters']}"
+    time = ("users", "hosts", "ms_per_slot", "user_steps_per_s", "echo_ms", "ratio_to_echo")
+    edge = ("users", "edge_ms", "rule_ms", "edge_base_mb", "edge_rss_mb", "rule_mb", "host_rss_mb")
+    say_table([{key: row[key] for key in time} for row in rows], f"a slot: {what}")
+    say_table([{key: row[key] for key in edge} for row in rows], "the edge, and the largest host; MB of 10^6 bytes")
+    say("edge_ms: the edge's own work in a slot; rule_ms: of which making the weights")
+    say("edge_rss_mb: peak while slots ran; edge_base_mb: before the first user came")
+    say("rule_mb: what making the weights took for a moment, beyond what the edge held")
     say(f"machine: {_machine(found)}")
 
 

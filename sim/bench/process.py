@@ -17,12 +17,17 @@ class WorkerFailed(Exception):
 
 
 class Worker:
-    """`python -m module` as a process of its own; `task` is the first line it is told."""
+    """`python -m module` as a process of its own; `task` is the first line it is told.
+
+    A Ctrl-C reaches the benchmark alone, which then ends its workers.
+    """
 
     def __init__(self, module: str, task: dict[str, Any]):
         self._module = module
         command = [sys.executable, "-m", module]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, process_group=0
+        )
         self.tell(task)
 
     def tell(self, content: Any) -> None:
@@ -46,6 +51,11 @@ class Worker:
         """Tell, then hear."""
         self.tell(content)
         return self.hear()
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
 
     @property
     def running(self) -> bool:

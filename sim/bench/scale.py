@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_server.config import BuiltIn
+from sim.bench.machine import machine
 from sim.bench.process import Worker, ended
 from sim.bench.scale_memory import forget_peak, peak, resident
 from sim.bench.slot import Encoder, exchanges
@@ -89,7 +90,7 @@ class Measured(NamedTuple):
 
 
 def design_of(load: Load) -> Blueprint:
-    """A warm-up round, the timed ones, and one to be weighed. Raises PartError, as for a rule whose library is not here."""
+    """A warm-up round, the timed ones, and one to be weighed. Raises PartError where a rule's library is missing."""
     edge = _EDGE[load.encoder]
     kernel = load.encoder == "linear"
     user = {
@@ -114,26 +115,103 @@ def design_of(load: Load) -> Blueprint:
     return blueprint(scenario, scenario.name)
 
 
-class _Contenders(NamedTuple):
-    edge: Worker
-    hosts: list[Worker]
-    echo: Worker
-    edge_base: float | None
-
-
-def measure(load: Load) -> Measured:
-    """Runs both, block by block. Raises PartError, WorkerFailed."""
-    design = design_of(load)
-    with _contenders(load, design) as those:
-        turns = [_turn(those, load.block) for _ in range(load.blocks + 1)]
-        edge_peak, host_peak = peak(those.edge.pid), _largest([peak(host.pid) for host in those.hosts])
-        weighed = those.edge.ask("go")
-        for word in ("that was the last round", "everybody is gone"):
-            those.edge.tell(word)
-        those.echo.tell(0)
-        for host in those.hosts:
+def measure(load: Load, design: Blueprint) -> Measured:
+    """Slots of the cell and of the echo, block by block in turn. Raises WorkerFailed."""
+    with _contenders(load, design) as (edge, hosts, echo, edge_base):
+        turns = []
+        for _ in range(load.blocks + 1):
+            turns.append(_turn(edge, hosts, echo, load.block))
+            edge.tell("go")
+        weighed = edge.hear()
+        edge.tell("go")
+        for host in hosts:
             host.hear()
-    return _gathered(turns[1:], weighed, edge_base=those.edge_base, edge_peak=edge_peak, host_peak=host_peak)
+        edge.tell("everybody is gone")
+        echo.tell(0)
+    return _gathered(turns[1:], weighed, edge_base)
 
 
-def _turn(those: _Contenders, slots: int) -> dict[str, Any]: ...
+@contextmanager
+def _contenders(load: Load, design: Blueprint) -> Iterator[tuple[Worker, list[Worker], Worker, float | None]]:
+    """The edge, its hosts, the echo, and the edge's MB before the first user came."""
+    workers: list[Worker] = []
+
+    def start(module: str, task: dict[str, Any]) -> Worker:
+        workers.append(Worker(f"sim.bench.{module}", task))
+        return workers[-1]
+
+    recipe, sizes = to_recipe(design, Step(_STEP / load.users)), exchanges(design)
+    with ended(workers):
+        echo = start("echo", {"users": load.users, "exchanges": sizes})
+        edge = start("scale_edge", {"recipe": recipe})
+        floor, address = echo.hear()["address"], edge.hear()["address"]
+        forget_peak(edge.pid)
+        base = resident(edge.pid)
+        for share in load.placed:
+            start("echo", {"address": floor, "exchanges": sizes, "streams": len(share)})
+        hosts = [start("wire", {"recipe": recipe, "users": share, "address": address}) for share in load.placed]
+        yield edge, hosts, echo, base
+
+
+def _turn(edge: Worker, hosts: list[Worker], echo: Worker, slots: int) -> dict[str, Any]:
+    """One block of each; the edge has begun its own when the turn begins, and then waits, and with it the hosts."""
+    wire = edge.hear()
+    memory = {"edge_peak": peak(edge.pid), "host_peak": _largest([peak(host.pid) for host in hosts])}
+    return {**wire, **memory, "echo": echo.ask(slots)}
+
+
+def _largest(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return max(known, default=None)
+
+
+def _gathered(turns: list[dict[str, Any]], weighed: dict[str, Any], edge_base: float | None) -> Measured:
+    def of(key: str) -> Floats:
+        return np.array([turn[key] for turn in turns])
+
+    return Measured(
+        wire=of("slot"),
+        echo=of("echo"),
+        edge=of("forward") + of("backward"),
+        rule=of("rule"),
+        edge_base=edge_base,
+        edge_peak=turns[-1]["edge_peak"],
+        rule_peak=_largest(weighed["rule_mb"]),
+        host_peak=turns[-1]["host_peak"],
+        parameters=weighed["parameters"],
+    )
+
+
+def row(load: Load, measured: Measured) -> dict[str, Any]:
+    """The contract's numbers of one row: medians over all timed slots in ms, memory in MB (10^6 bytes)."""
+    wire, echo, edge, rule = (
+        float(np.median(times)) * 1e3 for times in (measured.wire, measured.echo, measured.edge, measured.rule)
+    )
+    return {
+        "users": load.users,
+        "hosts": len(load.placed),
+        "ms_per_slot": wire,
+        "user_steps_per_s": load.users / wire * 1e3,
+        "echo_ms": echo,
+        "ratio_to_echo": wire / echo,
+        "edge_ms": edge,
+        "rule_ms": rule,
+        "edge_base_mb": measured.edge_base,
+        "edge_rss_mb": measured.edge_peak,
+        "rule_mb": measured.rule_peak,
+        "host_rss_mb": measured.host_peak,
+        "slots": measured.wire.size,
+    }
+
+
+def report(measured: list[tuple[Load, Measured]]) -> dict[str, Any]:
+    """All rows, and what they have in common; `parameters` is d."""
+    load, first = measured[0]
+    return {
+        "encoder": load.encoder,
+        "aggregator": load.aggregator,
+        "batch": 1,
+        "parameters": first.parameters,
+        "rows": [row(*one) for one in measured],
+        "machine": machine(),
+    }

@@ -2,8 +2,8 @@
 
 import asyncio
 from collections.abc import Callable
-from time import perf_counter
-from typing import Any, ClassVar
+from time import perf_counter, sleep
+from typing import Any, ClassVar, TypeVar
 
 from torch import Tensor
 
@@ -15,12 +15,19 @@ from sim.bench.process import listen
 from sim.bench.scale_memory import forget_peak, give_back, peak, resident
 from sim.bench.wire import run_edge
 
+T = TypeVar("T")
+
+_SLOTS = 3
+"""Slots to weigh."""
+
+_LOOKS, _PAUSE, _SAME = 50, 0.1, 0.05
+"""How often to look whether memory has settled, seconds between, and MB that count as no change."""
+
 
 class Watched:
-    """The rule that it is given, and what each slot's weights cost: seconds, and in the `weighed` round (from 1) MB.
+    """The rule that it is given, and what a slot's weights cost: seconds, and in the `weighed` round (from 1) MB.
 
-    A slot is weighed from a heap that has given its free pages back, so that the MB are all that the rule takes for
-    a moment; that takes time, so no slot is both weighed and timed.
+    No slot is both weighed and timed.
     """
 
     cost: ClassVar[Cost] = "gramian"
@@ -51,7 +58,7 @@ class Watched:
 
     def weights(self, state: State, slot: Slot) -> Tensor:
         """The rule's weights, timed or weighed."""
-        if state.rounds == self._weighed:
+        if state.rounds == self._weighed and len(self.mb) < _SLOTS:
             found, mb = weighed(lambda: self._rule.weights(state, slot))
             self.mb.append(mb)
             return found
@@ -61,15 +68,30 @@ class Watched:
         return found
 
 
-def weighed(function: Callable[[], Tensor]) -> tuple[Tensor, float | None]:
-    """What `function` returns, and the MB by which this process grew for it at most; None where nobody can tell."""
-    told = give_back() and forget_peak("self")
-    before = resident("self")
+def weighed(function: Callable[[], T]) -> tuple[T, float | None]:
+    """What `function` returns, and the MB by which this process grew for it at most; None where nobody can tell.
+
+    The heap first gives its free pages back, so that these are all that `function` takes, not what it takes beyond
+    earlier peaks; and no other thread is taking any more, such as for messages on their way.
+    """
+    before = _settled()
+    known = forget_peak("self")
     found = function()
     after = peak("self")
-    if not told or before is None or after is None:
-        return found, None
-    return found, max(0.0, after - before)
+    return found, max(0.0, after - before) if known and before is not None and after is not None else None
+
+
+def _settled() -> float | None:
+    """MB of this process once they stay the same for a while; None where nobody can tell, or they do not."""
+    last = None
+    for _ in range(_LOOKS):
+        if not give_back() or (now := resident("self")) is None:
+            return None
+        if last is not None and abs(now - last) < _SAME:
+            return now
+        last = now
+        sleep(_PAUSE)
+    return None
 
 
 def _watch(rounds: Rounds) -> Callable[[], dict[str, Any]]:

@@ -10,6 +10,7 @@ import torch
 from edge_server.cell import Cell
 from edge_server.compute import OneThread
 from edge_server.record import Event, RoundRecord
+from edge_server.rounds import Rounds
 from edge_server.service import serve
 from sim.allocator import keep_buffers
 from sim.bench.process import answer, listen
@@ -58,14 +59,18 @@ class _ClockedSession(Session):
             yield said
 
 
-async def _edge(recipe: str) -> None:
+Watch = Callable[[Rounds], Callable[[], dict[str, Any]]]
+"""Given the rounds before the first of them; what it gives is asked at the end of each what else to tell."""
+
+
+async def run_edge(recipe: str, watch: Watch) -> None:
     """Every round is a block: told when it is over, and the next one waits for a word."""
     design, step = from_recipe(recipe)
     compute = _Clocked(design.scenario.threads.edge)
 
     def on_round(record: RoundRecord) -> None:
         seconds, compute.seconds = compute.seconds, []
-        answer(_block(record, seconds))
+        answer({**_block(record, seconds), **more()})
         listen()
 
     def on_event(event: Event) -> None:
@@ -73,6 +78,7 @@ async def _edge(recipe: str) -> None:
 
     cell = Cell(design.plan, on_event, lambda: False)
     rounds = build_rounds(design, step, cell, compute, on_round, on_event)
+    more = watch(rounds)
     server = await serve(cell, LOOPBACK)
     answer({"address": server.address})
     await rounds.run()
@@ -110,7 +116,7 @@ def main() -> None:
     if "users" in task:
         asyncio.run(_host(task["recipe"], task["users"], task["address"]))
     else:
-        asyncio.run(_edge(task["recipe"]))
+        asyncio.run(run_edge(task["recipe"], lambda _: dict))
 
 
 if __name__ == "__main__":
