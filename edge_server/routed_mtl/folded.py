@@ -1,0 +1,141 @@
+"""Trained networks as plain numpy functions: masks and task codes are folded into dense weights."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+Arrays = dict[str, Array]
+
+LAYERS = 7
+
+
+class Function(Protocol):
+    """Logits [B, N] of features [B, N] for one task and one N; ready to be called many times."""
+
+    def __call__(self, features: Array) -> Array:
+        """The logits, in an array of their own."""
+        ...
+
+
+class Folded(Protocol):
+    """A family of such functions, one per task."""
+
+    architecture: ClassVar[str]
+    any_users: ClassVar[bool]
+
+    def function(self, task: int, users: int) -> Function:
+        """The function of task number `task` for `users` users (at most the task's own N unless `any_users`)."""
+        ...
+
+    def arrays(self) -> Arrays:
+        """What is saved, by name."""
+        ...
+
+
+@dataclass(frozen=True)
+class FoldedTrunk:
+    """weights[l] [K, in, out], biases[l] [K, out], float32. With fewer users than a task's N, the rest is left out."""
+
+    weights: tuple[Array, ...]
+    biases: tuple[Array, ...]
+
+    architecture: ClassVar[str] = "trunk"
+    any_users: ClassVar[bool] = False
+
+    def function(self, task: int, users: int) -> "DenseFunction":
+        """The first `users` inputs and outputs of this task's layers."""
+        weights = [weight[task] for weight in self.weights]
+        biases = [bias[task] for bias in self.biases]
+        weights[0], weights[-1], biases[-1] = weights[0][:users], weights[-1][:, :users], biases[-1][:users]
+        return DenseFunction(tuple(np.ascontiguousarray(w) for w in weights), tuple(biases))
+
+    def arrays(self) -> Arrays:
+        """`weights.L`, `biases.L`."""
+        named = {f"weights.{layer}": weight for layer, weight in enumerate(self.weights)}
+        return named | {f"biases.{layer}": bias for layer, bias in enumerate(self.biases)}
+
+    @classmethod
+    def of(cls, arrays: Arrays) -> "FoldedTrunk":
+        """From such arrays. Raises KeyError for a missing one, ValueError for layers that do not fit each other."""
+        weights = tuple(arrays[f"weights.{layer}"] for layer in range(LAYERS))
+        biases = tuple(arrays[f"biases.{layer}"] for layer in range(LAYERS))
+        inputs = [weight.shape[1] for weight in weights[1:]]
+        if any(w.ndim != 3 for w in weights) or [b.shape for b in biases] != [w.shape[::2] for w in weights]:
+            raise ValueError("weights and biases do not fit")
+        if inputs != [weight.shape[2] for weight in weights[:-1]]:
+            raise ValueError("layers do not fit each other")
+        return cls(weights, biases)
+
+
+@dataclass(frozen=True)
+class DenseFunction:
+    """ReLU layers, x @ weight + bias; weights [in, out], biases [out]."""
+
+    weights: tuple[Array, ...]
+    biases: tuple[Array, ...]
+
+    def __call__(self, features: Array) -> Array:
+        """[B, N] to [B, N]."""
+        x = features
+        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            x = x @ weight
+            x += bias
+            np.maximum(x, 0, out=x)
+        x = x @ self.weights[-1]
+        x += self.biases[-1]
+        return x
+
+
+@dataclass(frozen=True)
+class FoldedSet:
+    """The deep set of `equivariant`: arrays by its parameters' names, and `problems` [K], each task's problem."""
+
+    parameters: Arrays
+    problems: NDArray[np.int64]
+
+    architecture: ClassVar[str] = "deep_set"
+    any_users: ClassVar[bool] = True
+
+    def function(self, task: int, users: int) -> "SetFunction":
+        """For any number of users."""
+        p = self.parameters
+        problem, count = int(self.problems[task]), int(self.problems.max()) + 1
+        told = p["first"][:, 1 + problem] + p["first"][:, 1 + count] * np.float32(np.log(users / 10))
+        return SetFunction(p, (told + p["first_bias"]).astype(np.float32))
+
+    def arrays(self) -> Arrays:
+        """Its parameters and `problems`."""
+        return self.parameters | {"problems": self.problems.astype(np.float32)}
+
+    @classmethod
+    def of(cls, arrays: Arrays) -> "FoldedSet":
+        """From such arrays. Raises KeyError for a missing one, ValueError for shapes that do not fit."""
+        names = ("first", "first_bias", "inner", "inner_bias", "last", "last_bias")
+        parameters = {name: arrays[name] for name in names}
+        width = parameters["first"].shape[0]
+        if parameters["inner"].shape[1:] != (width, 3 * width) or parameters["last"].shape != (1, width):
+            raise ValueError("layers do not fit each other")
+        return cls(parameters, arrays["problems"].astype(np.int64))
+
+
+@dataclass(frozen=True)
+class SetFunction:
+    """The deep set for one task and N; told [WIDTH] is the first bias."""
+
+    parameters: Arrays
+    told: Array
+
+    def __call__(self, features: Array) -> Array:
+        """[B, N] to [B, N]."""
+        p = self.parameters
+        width = self.told.shape[0]
+        hidden = np.maximum(features[..., None] * p["first"][:, 0] + self.told, 0)
+        for weight, bias in zip(p["inner"], p["inner_bias"], strict=True):
+            pooled = np.concatenate([hidden.mean(axis=1), hidden.max(axis=1)], axis=-1)
+            common = pooled @ weight[:, width:].T + bias
+            hidden = np.maximum(hidden @ weight[:, :width].T + common[:, None], 0)
+        logits: Array = hidden @ p["last"][0] + p["last_bias"]
+        return logits
