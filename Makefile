@@ -38,6 +38,7 @@ bench: $(READY)  ## the benchmarks, each beside its own floor
 	$(BIN)/equiran bench slot --users 2
 	$(BIN)/equiran bench slot --users 8
 	$(BIN)/equiran bench scale
+	$(BIN)/equiran bench power
 	$(BIN)/equiran bench sweep
 
 results: $(READY)  ## every reproduction (hours the first time), into docs/results.md

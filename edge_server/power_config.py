@@ -136,7 +136,7 @@ class TaskGroup(Config):
     """One task per number of `users`. problem: p3, p4, or a class of yours as `module:Class`, built from `args`."""
 
     problem: Annotated[str, Field(pattern=r"^(p3|p4|[\w.]+:\w+)$")]
-    args: dict[str, int | float | str | bool] = {}
+    args: dict[str, int | float | str | bool] = {}  # noqa: RUF012 - pydantic copies it
     users: tuple[Count, ...]
 
     @model_validator(mode="after")

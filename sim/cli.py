@@ -20,6 +20,9 @@ from sim.bench.commands import app as bench_app
 from sim.build import check
 from sim.console import Interrupts, Screen, fail, say, say_json, say_table
 from sim.estimate import estimate
+from sim.power_recorder import PowerResult
+from sim.power_run import train_power as run_power
+from sim.power_scenario import load_power
 from sim.recorder import Result
 from sim.reproduce.commands import reproduce
 from sim.runner import BadScenario, RunError
@@ -89,6 +92,30 @@ def run(
                 result = run_scenario(loaded, folder, address, watcher)
             _warn(result, screen)
             _tell(result, as_json)
+            if result.status == "stopped":
+                raise typer.Exit(interrupts.exit_code)
+
+
+@app.command()
+def train_power(
+    scenario: Annotated[Path, typer.Argument(metavar="SCENARIO", help="such as scenarios/power/best.yaml")],
+    sets: Sets = [],  # noqa: B006 - typer reads the default
+    seed: Annotated[int | None, typer.Option(help="seed instead of the scenario's")] = None,
+    out: Annotated[Path | None, typer.Option(help="run directory; default: runs/NAME-YYYYmmdd-HHMMSS")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a network for power allocation by itself, publish its policy and score it on fresh channels.
+
+    Example: equiran train-power scenarios/power/best.yaml --set edge.server_tasks.0.stages=[500,500]
+    """
+    with _errors():
+        loaded = load_power(scenario, sets, seed)
+        folder = out or Path("runs") / f"{loaded.scenario.name}-{datetime.now():%Y%m%d-%H%M%S}"
+        with Interrupts().caught() as interrupts:
+            with Screen(quiet).training(interrupts) as watcher:
+                result = run_power(loaded, folder, watcher)
+            _tell_power(result, as_json)
             if result.status == "stopped":
                 raise typer.Exit(interrupts.exit_code)
 
@@ -210,10 +237,34 @@ def _tell(result: Result, as_json: bool) -> None:
     say(str(result.folder))
 
 
+def _tell_power(result: PowerResult, as_json: bool) -> None:
+    told = {"name": result.name, "dir": str(result.folder), "status": result.status, "digest": result.digest}
+    if as_json:
+        say_json({**told, "steps": result.steps, **(result.power or {})})
+        return
+    if result.power is None:
+        say(f"{result.name}: {result.status} after {result.steps} steps")
+    else:
+        say_table([_power_row(task) for task in result.power["tasks"]], f"{result.name}: {result.status}")
+    say(str(result.folder))
+
+
 def _as_dict(result: Result) -> dict[str, Any]:
     content = {"name": result.name, "dir": str(result.folder), "status": result.status, "digest": result.digest}
     compared = {"compare": [_as_dict(other) for other in result.compared]} if result.compared else {}
     return {**result.summary, **content, **compared}
+
+
+def _power_row(task: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "task": f"{task['problem']}/{task['n']}",
+        "mean gap": task["gap_mean"],
+        "p99": task["gap_p99"],
+        "rate": task["rate"],
+        "% of opt.": task["percent_of_optimum"],
+        "violation": task["violation_mean"],
+        "max": task["violation_max"],
+    }
 
 
 def _row(result: Result) -> dict[str, Any]:

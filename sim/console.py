@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from edge_server.record import RoundRecord
+from sim.power_run import PowerWatcher
 from sim.runner import Watcher
 
 
@@ -71,9 +72,24 @@ class Screen:
         with self._progress:
             yield Watcher(self._on_start, self._on_round, self.note, interrupts.asked)
 
+    @contextmanager
+    def training(self, interrupts: Interrupts) -> Iterator[PowerWatcher]:
+        """The same for a power trainer."""
+        with self._progress:
+            yield PowerWatcher(self._on_part, self._on_done, self.note, interrupts.asked)
+
     def note(self, text: str) -> None:
         """One line for people."""
         self._console.print(text, markup=False, soft_wrap=True)
+
+    def _on_part(self, what: str, total: int) -> None:
+        if not self._console.is_terminal:
+            self.note(f"{total} {what}")
+        self._task = self._progress.add_task(what, total=total, numbers="")
+
+    def _on_done(self, done: int, numbers: str) -> None:
+        if self._task is not None:
+            self._progress.update(self._task, completed=done, numbers=numbers)
 
     def _on_start(self, name: str, rounds: int) -> None:
         if not self._console.is_terminal:

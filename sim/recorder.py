@@ -116,7 +116,7 @@ class Recorder:
             "schema": 1,
             "name": self._name,
             "scenario": scenario.name,
-            **_versions(),
+            **versions(),
             "seed": scenario.seed,
             "transport": scenario.transport,
             "threads": scenario.threads.model_dump(),
@@ -131,10 +131,11 @@ class Recorder:
         write_json(self._folder / "manifest.json", content)
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of what a run's numbers depend on, as a manifest names them."""
     packages = {"equiran": "equiran", "torch": "torch", "ray": "ray", "grpc": "grpcio", "numpy": "numpy"}
-    versions = {key: version(package) for key, package in packages.items()}
-    return {"equiran": versions.pop("equiran"), "python": platform.python_version(), **versions}
+    found = {key: version(package) for key, package in packages.items()}
+    return {"equiran": found.pop("equiran"), "python": platform.python_version(), **found}
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

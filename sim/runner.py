@@ -45,7 +45,7 @@ def run(loaded: Loaded, folder: Path, address: str | None, watcher: Watcher) -> 
     on_ray = next((scenario for scenario in scenarios if scenario.transport == "ray"), None)
     if address and not on_ray:
         raise BadScenario(f"--address {address}: a cluster is for transport ray, this is {loaded.scenario.transport}")
-    _claim(folder)
+    claim(folder)
     for note in advice(loaded.scenario):
         watcher.on_note(f"note: {note}")
     results = []
@@ -73,7 +73,8 @@ class BadScenario(Exception):
     """A scenario whose parts cannot be built; nothing was started."""
 
 
-def _claim(folder: Path) -> None:
+def claim(folder: Path) -> None:
+    """Makes a run's folder. Raises BadScenario when it holds a run already, or cannot be made."""
     if (folder / "manifest.json").exists():
         raise BadScenario(f"{folder} holds a run already; give another --out")
     try:

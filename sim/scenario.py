@@ -1,7 +1,7 @@
 """The scenario tree: one YAML file is one experiment, validated and frozen before anything starts."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar
@@ -137,19 +137,34 @@ def load(path: Path, sets: Sequence[str] = (), seed: int | None = None, transpor
 
     Raises ScenarioErrors with every error of the file, of its overrides and of its comparisons.
     """
-    try:
-        root, found = read(path)
-    except Unreadable as error:
-        raise ScenarioErrors([str(error)]) from None
-    root = _overridden(root, sets, found)
-    for option, value in (("seed", seed), ("transport", transport)):
-        if value is not None:
-            root = override(root, option, Node(value, f"--{option} {value}"))
+    root, found = opened(path, sets, {"seed": seed, "transport": transport})
     root = _absolute(root, path.absolute().parent)
     found += _problems(root)
     known = {(problem.path, problem.message) for problem in found}
     found += [problem for entry in _entries(root) for problem in _entry_problems(root, entry, known)]
     return _built(root, path, found)
+
+
+def opened(path: Path, sets: Sequence[str], options: Mapping[str, int | str | None]) -> tuple[Node, list[Problem]]:
+    """The tree in `path` with `--set` overrides, then the options that are not None, and what is wrong so far.
+
+    Raises ScenarioErrors when the file cannot be read as YAML.
+    """
+    try:
+        root, found = read(path)
+    except Unreadable as error:
+        raise ScenarioErrors([str(error)]) from None
+    root = _overridden(root, sets, found)
+    for option, value in options.items():
+        if value is not None:
+            root = override(root, option, Node(value, f"--{option} {value}"))
+    return root, found
+
+
+def refuse(found: Sequence[Problem]) -> None:
+    """Raises ScenarioErrors with these problems, each once, in the order of their lines; nothing without one."""
+    if found:
+        raise ScenarioErrors([str(problem) for problem in sorted(dict.fromkeys(found), key=_line)])
 
 
 def _overridden(root: Node, sets: Sequence[str], found: list[Problem]) -> Node:
@@ -205,12 +220,13 @@ def _entry_problems(root: Node, entry: Node, known: set[tuple[str, str]]) -> Ite
 def _problems(root: Node) -> list[Problem]:
     if not isinstance(root.value, dict):
         return [Problem(root.where, "", "a scenario is a mapping, beginning with `schema: 1`")]
+    if get(root, "edge", "server_tasks") and not root.value.keys() & {"users", "rounds", "slots"}:
+        return [Problem(root.where, "", "no slots, only a server task; give it to `equiran train-power`")]
     return [*problems(Written, root, "", RULES), *cross_problems(root)]
 
 
 def _built(root: Node, path: Path, found: Sequence[Problem]) -> Loaded:
-    if found:
-        raise ScenarioErrors([str(problem) for problem in sorted(dict.fromkeys(found), key=_line)])
+    refuse(found)
     tree, users = plain(root), get(root, "users")
     if users and is_crowd(users):
         tree["users"] = [plain(user) for user in expanded(users)]
@@ -256,8 +272,8 @@ def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _text)
 
 
-def effective(scenario: Scenario) -> str:
-    """The scenario as YAML that runs as it is, from any folder, and loads to an equal Scenario."""
+def effective(scenario: Config) -> str:
+    """The scenario as YAML that runs as it is, from any folder, and loads to an equal one."""
     tree = scenario.model_dump(mode="json", by_alias=True)
     return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
 

@@ -13,15 +13,20 @@ from pydantic.fields import FieldInfo
 
 import runs
 from edge_server import config as edge
+from edge_server import power_config as power
 from protos import PROTOCOL
 from protos import edge_pb2 as pb
+from sim import power_scenario as power_tree
 from sim import scenario as tree
+from sim.power_recorder import PROGRESS
+from sim.power_run import PowerWatcher, train_power
 from sim.records import ROUNDS, SLOTS
 from sim.scenario import ScenarioErrors, load
 from user_client import config as user
 
 ROOT = Path(__file__).parent.parent
 SCENARIO = (ROOT / "docs/scenario.md").read_text(encoding="utf-8")
+POWER_PAGE = (ROOT / "docs/power.md").read_text(encoding="utf-8")
 PROTOCOL_PAGE = (ROOT / "docs/protocol.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 Table = list[list[str]]
@@ -68,6 +73,25 @@ MODELS: dict[type[BaseModel], str] = {
     edge.Box: "Domain box",
     edge.Ball: "Domain ball",
 }
+POWER_MODELS: dict[type[BaseModel], str] = {
+    power_tree.PowerScenario: "Power scenario",
+    power_tree.EdgeThreads: "Power threads",
+    power_tree.PowerEdge: "Power edge",
+    power.RoutedMtl: "Server task routed_mtl",
+    power.TaskGroup: "Task group",
+    power.SampleCounts: "Sample counts",
+    power.Problems: "Power problems",
+    power.P3: "Problem p3",
+    power.P4: "Problem p4",
+    power.Rayleigh: "Channel rayleigh",
+    power.Rician: "Channel rician",
+    power.Jakes: "Channel jakes",
+    power.Cell: "Channel cell",
+}
+SECTIONS = [
+    *((SCENARIO, model, heading) for model, heading in MODELS.items()),
+    *((POWER_PAGE, model, heading) for model, heading in POWER_MODELS.items()),
+]
 
 
 def section(page: str, heading: str) -> str:
@@ -115,7 +139,7 @@ def default(field: FieldInfo) -> str:
     value = field.get_default()
     if field.is_required():
         return "required"
-    if isinstance(value, BaseModel):
+    if isinstance(value, BaseModel) or (isinstance(value, tuple) and value and isinstance(value[0], BaseModel)):
         return "see there"
     if isinstance(value, bool) or value is None:
         return {None: "null", True: "true", False: "false"}[value]
@@ -124,11 +148,12 @@ def default(field: FieldInfo) -> str:
 
 def test_every_part_of_a_scenario_has_its_section() -> None:
     assert reachable(tree.Written, set()) == set(MODELS)
+    assert reachable(power_tree.PowerScenario, set()) == set(POWER_MODELS)
 
 
-@pytest.mark.parametrize("model", MODELS, ids=MODELS.get)
-def test_every_key_is_there_with_its_default_and_its_choices(model: type[BaseModel]) -> None:
-    table = rows(section(SCENARIO, MODELS[model]))
+@pytest.mark.parametrize(("page", "model", "heading"), SECTIONS, ids=[heading for _, _, heading in SECTIONS])
+def test_every_key_is_there_with_its_default_and_its_choices(page: str, model: type[BaseModel], heading: str) -> None:
+    table = rows(section(page, heading))
     fields = {field.alias or name: field for name, field in model.model_fields.items()}
     assert [row[0] for row in table] == [f"`{key}`" for key in fields]
     for key, kind, said, _ in table:
@@ -168,6 +193,25 @@ def test_the_run_directory_is_as_described(tmp_path: Path) -> None:
     with np.load(folder / "parameters.npz") as arrays:
         described = page.partition("`parameters.npz`: ")[2].partition("\n\n")[0]
         assert {*re.findall(r"`(\w+)`", described)} == {*arrays.files}
+
+
+def test_the_power_directory_is_as_described(tmp_path: Path) -> None:
+    page = section(POWER_PAGE, "The power directory")
+    file = tmp_path / "power.yaml"
+    file.write_text(re.findall(r"^```yaml\n(.*?)^```$", POWER_PAGE, re.MULTILINE | re.DOTALL)[0])
+    task = "edge.server_tasks.0"
+    sets = [f"{task}.stages=[3, 3]", f"{task}.every=2", f"{task}.samples={{train: 20, test: 10, violation: 20}}"]
+    folder = train_power(power_tree.load_power(file, sets), tmp_path / "out", PowerWatcher()).folder
+    files = [name for row in rows(page.partition("`progress.parquet`:")[0]) for name in re.findall(r"`(.*?)`", row[0])]
+    assert sorted(files) == sorted(path.name for path in folder.iterdir())
+    columns = [
+        name for row in rows(page.partition("`progress.parquet`:")[2]) for name in re.findall(r"`(.*?)`", row[0])
+    ]
+    assert columns == PROGRESS.names
+    for name in ("power.json", "manifest.json"):
+        described, content = page.partition(f"\n`{name}`: ")[2].partition("\n\n")[0], runs.read_json(folder / name)
+        for key in [*content, *(content["tasks"][0] if "tasks" in content else ())]:
+            assert f"`{key}`" in described, f"{name}: {key}"
 
 
 @pytest.mark.parametrize("message", pb.DESCRIPTOR.message_types_by_name.values(), ids=lambda m: m.name)

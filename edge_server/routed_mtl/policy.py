@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from edge_server.routed_mtl.folded import Folded, FoldedSet, FoldedTrunk, Function
 from edge_server.routed_mtl.heads import Head
@@ -107,7 +107,8 @@ class Policy:
     def save(self, path: Path) -> None:
         """Writes `path`.safetensors (arrays) and `path`.json (everything else)."""
         arrays_file, about_file = _files(path)
-        save_file({name: np.ascontiguousarray(array) for name, array in self.network.arrays().items()}, arrays_file)
+        arrays = {name: np.ascontiguousarray(array) for name, array in self.network.arrays().items()}
+        arrays_file.write_bytes(save(arrays))  # save_file would make it readable by this user alone
         about = {
             "format": FORMAT,
             "version": VERSION,

@@ -11,7 +11,7 @@ from edge_server.routed_mtl.design import Design
 from edge_server.routed_mtl.drawing import Drawer
 from edge_server.routed_mtl.losses import Losses, dual_step, joint_loss
 from edge_server.routed_mtl.networks import ArchitectureError, TaskNetwork
-from edge_server.routed_mtl.optimiser import adam, adam_state, drop_negligible, load_adam_state
+from edge_server.routed_mtl.optimiser import adam, adam_state, descend, drop_negligible, load_adam_state
 from edge_server.routed_mtl.progress import Progress, Smoothed
 from edge_server.routed_mtl.rivals import build_network
 from edge_server.routed_mtl.samples import Samples
@@ -151,9 +151,7 @@ class Trainer:
     def _primal(self, loss: Tensor) -> None:
         for group in self._optimiser.param_groups:
             group["lr"] = self._rate()
-        self._optimiser.zero_grad()
-        torch.autograd.backward(loss)
-        self._optimiser.step()
+        descend(self._optimiser, loss)
         if self.taken % SNAPSHOT == 0:
             drop_negligible(self._optimiser)
 

@@ -5,9 +5,12 @@ from typing import Annotated, Any
 
 import typer
 
+from sim.bench import power as powers
+from sim.bench import power_complexity as complexities
 from sim.bench import scale as scales
 from sim.bench import slot as slots_
 from sim.bench import sweep as sweeps
+from sim.bench.power_turns import Effort
 from sim.bench.process import WorkerFailed
 from sim.build import PartError
 from sim.console import Screen, fail, say, say_json, say_table
@@ -22,6 +25,8 @@ Json = Annotated[bool, typer.Option("--json", help="one JSON object on stdout, n
 _QUICK_ROUNDS = 8
 _HOSTS = "auto|per_user|N"
 _MOST_HOSTS = 64
+_POWER = Effort()
+_COMPLEXITY = Effort(blocks=10, seconds=0.03)
 
 
 @app.command()
@@ -157,6 +162,68 @@ def _tell_sweep(found: dict[str, Any]) -> None:
     scaled = f", scaled from {found['rounds']} rounds" if found["scaled"] else ""
     shared = f"{found['process_seconds']:.0f} s over all processes, {found['pre_pass_seconds']:.0f} s in pre-passes"
     say(f"{found['seconds']:.0f} s by the clock, {shared}{scaled}")
+    say(f"machine: {_machine(found)}")
+
+
+@app.command()
+def power(
+    complexity: Annotated[
+        bool, typer.Option("--complexity", help="instead: training, growth with N and B, masks and memory, row by row")
+    ] = False,
+    as_json: Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="no progress")] = False,
+) -> None:
+    """Measure a step of fourteen power tasks beside a loop over them, and inference beside solvers, on one thread.
+
+    Example: equiran bench power --complexity
+    """
+    if complexity:
+        found = complexities.report(_COMPLEXITY, Screen(quiet).note)
+        say_json(found) if as_json else _tell_complexity(found)
+    else:
+        found = powers.report(powers.measure(_POWER))
+        say_json(found) if as_json else _tell_power(found)
+
+
+def _tell_power(found: dict[str, Any]) -> None:
+    training = ("train_step_ms", "loop_step_ms", "speedup", "hard_step_ms", "train_10k_steps_s")
+    solving = ("solver_us_per_instance", "solver_us_batch1", "reference_solver_us")
+    say_table([_only(found, *training)], f"training: {found['tasks']} tasks, one thread")
+    say_table([_only(found, *solving)], f"solving one instance of P3, N = {found['users']}")
+    say_table([_only(found, "infer_us_batch1", "infer_us_per_sample_10k")], "the network's answer to it")
+    low, high = found["speedup_quartiles"]
+    say(f"speedup = loop_step / train_step; half of the blocks between {low:.2f} and {high:.2f}")
+    _tell_power_end(found)
+
+
+def _tell_complexity(found: dict[str, Any]) -> None:
+    training, growth, cuts = found["training"], found["scaling"], found["sparse"]
+    times = ("tasks", "routed_ms", "routed_hard_ms", "singles_ms", "one_by_one_ms")
+    say_table([_only(row, *times) for row in training], "training: a step of K tasks")
+    ratios = [key for key in training[0] if key not in times]
+    say_table([_only(row, "tasks", *ratios) for row in training], "training: ratios")
+    networks = ("users", "full_width_us", "network_us")
+    solvers = ("users", *(key for key in growth["rows"][0] if key not in networks))
+    say_table([_only(row, *solvers) for row in growth["rows"]], "one instance of P3 as N grows: solvers")
+    say_table([_only(row, *networks) for row in growth["rows"]], "and networks")
+    say_table([{"time of": kind, **fit} for kind, fit in growth["slopes"].items()], "slopes of ln time on ln N")
+    say_table(found["inference"], "one instance, B at once")
+    say_table(cuts["rows"], "a batch through cut layers")
+    say_table([cuts["trained_density"]], "bits in use")
+    for kind, batches in cuts["break_even_density"].items():
+        wins = ", ".join(f"B = {batch}: {density or 'at no density'}" for batch, density in batches.items())
+        say(f"{kind}'s sparse layers beat dense ones up to a density of: {wins}")
+    say_table(found["memory"], f"memory: {len(powers.PAPER)} tasks")
+    _tell_power_end(found)
+
+
+def _only(row: dict[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: row[key] for key in keys}
+
+
+def _tell_power_end(found: dict[str, Any]) -> None:
+    if found["note"] is not None:
+        say(found["note"])
     say(f"machine: {_machine(found)}")
 
 

@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from sim.build import check
 from sim.console import Interrupts, Screen, fail, say, say_json, say_table
 from sim.reproduce.experiment import Experiment
 from sim.reproduce.jobs import Size
@@ -53,9 +52,8 @@ def _chosen(what: str, *, quick: bool) -> list[Experiment]:
     if what not in [*EXPERIMENTS, "all"]:
         raise BadScenario(f"no experiment {what!r} to reproduce; there are: {', '.join(EXPERIMENTS)}, all")
     chosen = [*EXPERIMENTS.values()] if what == "all" else [EXPERIMENTS[what]]
-    scenarios = {(job.file, job.sets): job for one in chosen for job in one.jobs(Size(1, quick))}
-    for job in scenarios.values():
-        if found := check(job.load()):
+    for job in dict.fromkeys(job for one in chosen for job in one.jobs(Size(1, quick))):
+        if found := job.problems():
             raise ScenarioErrors(found)
     return chosen
 

@@ -1,10 +1,10 @@
 """What every experiment gives: its runs, its rows and its pictures."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sim.report.style import Chart
-from sim.reproduce.jobs import Job, Size
+from sim.reproduce.jobs import Size, Work
 from sim.reproduce.rows import Row
 from sim.reproduce.runs import Runs
 
@@ -23,6 +23,6 @@ class Experiment:
     figures: tuple[str, ...]
     pictures: tuple[str, ...]
     seeds: int
-    jobs: Callable[[Size], list[Job]]
+    jobs: Callable[[Size], Sequence[Work]]
     rows: Callable[[Runs, Size], list[Row]]
     charts: Callable[[Runs, Size], list[Chart]]

@@ -1,9 +1,17 @@
 """The runs that an experiment needs: shipped scenarios with overrides, each with a folder of its own."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from time import perf_counter
+from typing import NamedTuple, Protocol
 
-from sim.scenario import Loaded, load
+from sim.build import check
+from sim.power_run import PowerWatcher, train_power
+from sim.power_scenario import LoadedPower, load_power
+from sim.recorder import Status
+from sim.runner import RunError, Watcher
+from sim.runner import run as run_scenario
+from sim.scenario import Loaded, effective, load
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
 
@@ -13,6 +21,34 @@ class Size(NamedTuple):
 
     seeds: int
     quick: bool
+
+
+class Work(Protocol):
+    """One run of any kind: `Job` is a slot scenario, `PowerJob` trains a power policy. Equal work is done once."""
+
+    @property
+    def name(self) -> str:
+        """For people, and the folder below the root of all runs."""
+        ...
+
+    @property
+    def may_fail(self) -> bool:
+        """A run without an answer is a result of its own."""
+        ...
+
+    def __hash__(self) -> int: ...
+
+    def problems(self) -> list[str]:
+        """What keeps it from starting, one line each."""
+        ...
+
+    def written(self) -> str:
+        """What scenario.yaml says of it. Raises ScenarioErrors."""
+        ...
+
+    def run(self, folder: Path, stop: Callable[[], bool]) -> tuple[Status, float]:
+        """Do it, with its files in `folder`: how it ended and the seconds it took. Raises RunError."""
+        ...
 
 
 class Job(NamedTuple):
@@ -35,6 +71,58 @@ class Job(NamedTuple):
     def load(self) -> Loaded:
         """The scenario, in memory and by itself. Raises ScenarioErrors."""
         return load(SCENARIOS / self.file, [*self.sets, "compare=[]"], self.seed, "memory")
+
+    def problems(self) -> list[str]:
+        """What keeps the scenario from starting, such as data that is not here."""
+        return [*check(self.load())]
+
+    def written(self) -> str:
+        """The effective scenario. Raises ScenarioErrors."""
+        return effective(self.load().scenario)
+
+    def run(self, folder: Path, stop: Callable[[], bool]) -> tuple[Status, float]:
+        """The run into its folder. Raises RunError unless it may fail."""
+        try:
+            result = run_scenario(self.load(), folder, None, Watcher(stop=stop))
+        except RunError:
+            if self.may_fail:
+                return "failed", 0.0
+            raise
+        return result.status, float(result.summary["wall_seconds"])
+
+
+class PowerJob(NamedTuple):
+    """One training run of a power policy: `file` below scenarios/, a label, its overrides, and a seed."""
+
+    file: str
+    label: str
+    sets: tuple[str, ...]
+    seed: int
+    may_fail: bool = False
+
+    @property
+    def name(self) -> str:
+        """For people, and the folder below the root of all runs."""
+        return f"power/{self.label}/seed_{self.seed}"
+
+    def load(self) -> LoadedPower:
+        """The scenario. Raises ScenarioErrors."""
+        return load_power(SCENARIOS / self.file, self.sets, self.seed)
+
+    def problems(self) -> list[str]:
+        """Nothing: it needs no data, and loading it has checked the rest."""
+        self.load()
+        return []
+
+    def written(self) -> str:
+        """The effective scenario. Raises ScenarioErrors."""
+        return effective(self.load().scenario)
+
+    def run(self, folder: Path, stop: Callable[[], bool]) -> tuple[Status, float]:
+        """Trained and scored into its folder. Raises RunError."""
+        start = perf_counter()
+        result = train_power(self.load(), folder, PowerWatcher(stop=stop))
+        return result.status, perf_counter() - start
 
 
 def seeds(file: str, label: str, sets: tuple[str, ...], count: int, *, may_fail: bool = False) -> list[Job]:

@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from sim.reproduce.experiment import Experiment
-from sim.reproduce.rows import QUICK, Row
+from sim.reproduce.rows import OWO_FMTL, QUICK, ROUTED_MTL, Row
 
+_ARXIV = {OWO_FMTL: "2603.08717", ROUTED_MTL: "2502.10027"}
 _VERDICTS = """- **reproduced**, **partly**, **not reproduced**: against what the paper says, or against an independent
   prototype where the paper prints no number ("prototype" in the column). The tolerance is in the last column;
   partly is up to twice as far, and for a range from half its low end to twice its high end.
@@ -30,8 +31,13 @@ def _intro(rows: Sequence[Row]) -> str:
     told = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
     return (
         "Written by `equiran reproduce` from its `table.csv` (`tests/reproduction/expected.csv`); "
-        f"do not edit by hand. The paper is OWO-FMTL, arXiv 2603.08717. {len(rows)} rows: {told}."
+        f"do not edit by hand. {_papers(rows)} {len(rows)} rows: {told}."
     )
+
+
+def _papers(rows: Sequence[Row]) -> str:
+    named = [f"{paper}, arXiv {number}" for paper, number in _ARXIV.items() if paper in {row.paper for row in rows}]
+    return f"The paper is {named[0]}." if len(named) == 1 else f"The papers are {' and '.join(named)}."
 
 
 def _section(experiment: Experiment, rows: Sequence[Row]) -> list[str]:

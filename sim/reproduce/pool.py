@@ -12,11 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sim.recorder import Status
-from sim.reproduce.jobs import Job
-from sim.runner import RunError, Watcher
-from sim.runner import run as run_scenario
-from sim.scenario import effective
+from sim.reproduce.jobs import Work
+from sim.runner import RunError
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _stop: Any = None
@@ -27,7 +24,7 @@ class Stopped(Exception):
     """Somebody interrupted the runs; what is finished stays, and is not run again."""
 
 
-def run_all(jobs: Sequence[Job], root: Path, note: Callable[[str], None], stop: Callable[[], bool]) -> None:
+def run_all(jobs: Sequence[Work], root: Path, note: Callable[[str], None], stop: Callable[[], bool]) -> None:
     """Run what is missing below `root`. Raises RunError with the first failure, Stopped when `stop` says so."""
     jobs = list(dict.fromkeys(jobs))
     missing = [job for job in jobs if not is_there(job, root)]
@@ -48,18 +45,18 @@ def run_all(jobs: Sequence[Job], root: Path, note: Callable[[str], None], stop: 
             pool.shutdown(cancel_futures=True)
 
 
-def is_there(job: Job, root: Path) -> bool:
+def is_there(job: Work, root: Path) -> bool:
     """The run is finished, and its scenario is what the job says now."""
     folder = root / job.name
     try:
         status = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["status"]
-        same = (folder / "scenario.yaml").read_text(encoding="utf-8") == effective(job.load().scenario)
+        same = (folder / "scenario.yaml").read_text(encoding="utf-8") == job.written()
     except FileNotFoundError:
         return False
     return same and (status == "done" or (job.may_fail and status == "failed"))
 
 
-def _collect(futures: dict["Future[float]", Job], note: Callable[[str], None], stop: Callable[[], bool]) -> None:
+def _collect(futures: dict["Future[float]", Work], note: Callable[[str], None], stop: Callable[[], bool]) -> None:
     waiting, total = set(futures), len(futures)
     while waiting:
         done, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
@@ -94,22 +91,15 @@ def _start(event: Any) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _run(job: Job, root: Path) -> float:
+def _run(job: Work, root: Path) -> float:
     """In a worker: one run into its folder; seconds it took."""
     folder = root / job.name
     if (folder / "manifest.json").exists():
         shutil.rmtree(folder)
-    status, seconds = _finish(job, folder)
+    try:
+        status, seconds = job.run(folder, _stop.is_set)
+    except RunError as error:
+        raise RunError(f"{job.name}: {error}") from error
     if status == "stopped":
         raise Stopped
     return seconds
-
-
-def _finish(job: Job, folder: Path) -> tuple[Status, float]:
-    try:
-        result = run_scenario(job.load(), folder, None, Watcher(stop=_stop.is_set))
-    except RunError as error:
-        if job.may_fail:
-            return "failed", 0.0
-        raise RunError(f"{job.name}: {error}") from error
-    return result.status, float(result.summary["wall_seconds"])

@@ -30,12 +30,25 @@ class Row:
     why: str
 
 
-def row(figure: str, scenario: str, metric: str, reported: str, ours: ArrayLike, verdict: str, why: str) -> Row:
-    """A row of the OWO-FMTL paper; ours [S]: one number per seed."""
+OWO_FMTL, ROUTED_MTL = "OWO-FMTL", "routed MTL"
+"""The papers."""
+
+
+def row(
+    figure: str,
+    scenario: str,
+    metric: str,
+    reported: str,
+    ours: ArrayLike,
+    verdict: str,
+    why: str,
+    paper: str = OWO_FMTL,
+) -> Row:
+    """A row; ours [S]: one number per seed."""
     values = np.asarray(ours, np.float64)
     spread = float(values.std(ddof=1)) if len(values) > 1 else np.nan
     known = [None if np.isnan(value) else float(f"{value:.4g}") for value in (values.mean(), spread)]
-    return Row("OWO-FMTL", figure, scenario, metric, reported, known[0], known[1], len(values), verdict, why)
+    return Row(paper, figure, scenario, metric, reported, known[0], known[1], len(values), verdict, why)
 
 
 def near(ours: float, target: float, tolerance: float) -> str:

@@ -16,8 +16,10 @@ from sim.reproduce.pool import run_all
 from sim.reproduce.rivals import RIVALS
 from sim.reproduce.rows import Row, as_quick, write_csv
 from sim.reproduce.runs import Runs
+from sim.reproduce.table2 import TABLE2
+from sim.reproduce.table3 import TABLE3
 
-EXPERIMENTS = {experiment.name: experiment for experiment in (FIG2, FIG3, FIG4, RIVALS)}
+EXPERIMENTS = {experiment.name: experiment for experiment in (FIG2, FIG3, FIG4, RIVALS, TABLE2, TABLE3)}
 QUICK_SEEDS = 2
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sim.report.columns import Rounds, read_rounds
-from sim.reproduce.jobs import Job
+from sim.reproduce.jobs import Job, PowerJob, Work
 
 Floats = NDArray[np.float64]
 
@@ -22,6 +23,7 @@ class Runs:
     def __init__(self, root: Path):
         self._root = root
         self._rounds = cache(self._read_rounds)
+        self._progress = cache(self._read_progress)
         self._json = cache(self._read_json)
 
     def summary(self, jobs: Sequence[Job], key: str) -> Floats:
@@ -51,7 +53,31 @@ class Runs:
         """A column of rounds.parquet by user [T, K]."""
         return self._rounds(job).columns[column]
 
-    def failure(self, job: Job) -> str | None:
+    def score(self, jobs: Sequence[PowerJob], problem: str, users: int, key: str) -> Floats:
+        """One number of power.json for the task (`P3` or `P4`, N) per job [S]."""
+        return np.array([self._task(job, problem, users)[key] for job in jobs], np.float64)
+
+    def overlap(self, job: PowerJob) -> Floats:
+        """Jaccard index [K, K] of the tasks' masks."""
+        return np.array(self._json(job, "power.json")["mask_overlap"], np.float64)
+
+    def power_tasks(self, job: PowerJob) -> list[tuple[str, int]]:
+        """(`P3` or `P4`, N) of every task, in order."""
+        return [(entry["problem"], entry["n"]) for entry in self._json(job, "power.json")["tasks"]]
+
+    def training(self, job: PowerJob, task: str, column: str) -> tuple[Floats, Floats]:
+        """Steps [P] and a column of progress.parquet [P] of a task such as `p4_capacity/5`."""
+        table = self._progress(job)
+        rows = [index for index, name in enumerate(table["task"].to_pylist()) if name == task]
+        chosen = table.take(rows)
+        return tuple(chosen[name].to_numpy().astype(np.float64) for name in ("step", column))
+
+    def locked(self, job: PowerJob) -> list[str]:
+        """The tasks that training left below constant power, by name."""
+        lines = (self._root / job.name / "events.jsonl").read_text(encoding="utf-8").splitlines()
+        return [event["task"] for event in map(json.loads, lines) if event.get("event") == "locked"]
+
+    def failure(self, job: Work) -> str | None:
         """Why a run has no answer."""
         manifest = self._json(job, "manifest.json")
         return str(manifest["error"]) if manifest["status"] == "failed" else None
@@ -68,6 +94,13 @@ class Runs:
         folder = self._root / job.name
         return read_rounds(pq.read_table(folder / "rounds.parquet"), folder)
 
-    def _read_json(self, job: Job, file: str) -> dict[str, Any]:
+    def _task(self, job: PowerJob, problem: str, users: int) -> dict[str, Any]:
+        tasks: list[dict[str, Any]] = self._json(job, "power.json")["tasks"]
+        return next(entry for entry in tasks if (entry["problem"], entry["n"]) == (problem, users))
+
+    def _read_progress(self, job: PowerJob) -> pa.Table:
+        return pq.read_table(self._root / job.name / "progress.parquet")
+
+    def _read_json(self, job: Work, file: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((self._root / job.name / file).read_text(encoding="utf-8"))
         return found

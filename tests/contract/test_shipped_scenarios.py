@@ -11,7 +11,9 @@ from sim.cli import app
 from sim.scenario import load
 from user_client.datasets import mnist_is_here
 
-SHIPPED = sorted(path.relative_to(runs.SCENARIOS).as_posix() for path in runs.SCENARIOS.rglob("*.yaml"))
+FILES = sorted(path.relative_to(runs.SCENARIOS).as_posix() for path in runs.SCENARIOS.rglob("*.yaml"))
+POWER = [name for name in FILES if name.startswith("power/")]
+SHIPPED = [name for name in FILES if name not in POWER]
 PROMISED = {
     "quickstart.yaml", "owo_fmtl/golden.yaml", "owo_fmtl/fig2_stochastic.yaml", "owo_fmtl/fig2_alternate.yaml",
     "owo_fmtl/fig2_random.yaml", "stress/conflict.yaml", "stress/half.yaml", "stress/pingpong_64_users.yaml",
@@ -28,7 +30,17 @@ def short_run(name: str, out: Path) -> Result:
     return CliRunner().invoke(app, [*command, *options])
 
 
+def short_training(name: str, out: Path) -> Result:
+    """The scenario as it is, with fewer steps and samples."""
+    task = "edge.server_tasks.0"
+    sets = [f"{task}.stages=[6, 6]", f"{task}.samples={{train: 40, test: 20, violation: 50}}"]
+    options = [word for text in sets for word in ("--set", text)]
+    command = ["train-power", str(runs.SCENARIOS / name), "--out", str(out), "--json", "--quiet"]
+    return CliRunner().invoke(app, [*command, *options])
+
+
 def test_what_was_promised_is_there() -> None:
+    assert {*POWER} >= {"power/paper.yaml", "power/best.yaml"}
     assert {*SHIPPED} >= PROMISED
     assert any(name.startswith("owo_fmtl/fig3_") for name in MNIST)
     assert any(name.startswith("owo_fmtl/fig4_") for name in MNIST)
@@ -49,6 +61,17 @@ def test_it_runs_shortened(tmp_path: Path, name: str) -> None:
     for one in everyone:
         assert (Path(one["dir"]) / "rounds.parquet").is_file()
         assert one["rejected"] == 0
+
+
+@pytest.mark.parametrize("name", POWER)
+def test_it_trains_shortened(tmp_path: Path, name: str) -> None:
+    result = short_training(name, tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert (told["status"], told["steps"]) == ("done", 12)
+    assert told["bdnn_parameters"] <= 6000
+    assert [task["n"] for task in told["tasks"]] == [5, 8, 10, 12, 15, 18, 20] * 2
+    assert (tmp_path / "out" / "policy.safetensors").is_file()
 
 
 @pytest.mark.parametrize("name", MNIST)
