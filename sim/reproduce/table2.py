@@ -10,7 +10,7 @@ from sim.reproduce.experiment import Experiment
 from sim.reproduce.jobs import PowerJob, Size
 from sim.reproduce.power_charts import errors
 from sim.reproduce.power_schemes import PAPER, PRINTED_ERRORS, SCHEMES, scheme, trained, users_of
-from sim.reproduce.rows import MEASURED, NOT_REPRODUCED, PARTLY, REPRODUCED, ROUTED_MTL, Row, always, at_most, near, row
+from sim.reproduce.rows import MEASURED, ROUTED_MTL, Row, always, at_most, row
 from sim.reproduce.runs import Floats, Runs
 
 FIGURE, TEXT, HYPOTHESES = "Table II", "Fig. 5", "Table II, hypotheses"
@@ -24,7 +24,8 @@ RATIOS = {
     "30 dB, no floor": "{floor: 0.0}",
 }
 """Signal-to-noise ratio per W, and P3 with it; no floor is the paper's softmax."""
-NEAREST = 5
+NEAREST, ALIKE = 5, 1.1
+"""Readings listed; the typical factor up to which a line of the table counts as the paper's."""
 _ERRORS: dict[str, Callable[[dict[str, Floats], int], Floats]] = {
     "squared error of the delay, s^2": lambda errors, _: errors["delay_mse"],
     "squared error of the delay, ms^2": lambda errors, _: 1e6 * errors["delay_mse"],
@@ -51,19 +52,25 @@ def under(ratio: str, size: Size) -> list[PowerJob]:
 def rows(runs: Runs, size: Size) -> list[Row]:
     """The table, our own measure of it, its order, and the nearest hypotheses."""
     printed = [name for name, one in SCHEMES.items() if one.printed and name != "single_power"]
-    errors = [_error(runs, scheme(name, size), name, users) for name in printed for users in users_of(size)]
+    errors = [one for name in printed for one in _delays(runs, size, name)]
     gaps = [_gap(runs, size, name) for name in (*printed, *OURS)]
     return [*errors, *gaps, *_order(runs, size), *_nearest(runs, size)]
 
 
-def _error(runs: Runs, found: list[PowerJob], name: str, users: int) -> Row:
-    ours = runs.score(found, "P3", users, "delay_mse")
-    gap, miss = (np.median(runs.score(found, "P3", users, key)) for key in ("gap_mean", "label_mse"))
-    target = PRINTED_ERRORS[str(SCHEMES[name].printed)][PAPER_USERS.index(users)]
-    metric = f"mean squared error of the delay, {SCHEMES[name].text}, N = {users}, s^2"
-    why = f"median within 10 %; mean delay {100 * gap:.3g} % over the optimum; error of P {miss:.3g} W^2"
-    verdict = near(float(np.median(ours)), target, 0.1 * target)
-    return _row(FIGURE, "P3, 30 dB per W", metric, f"{target:g}", ours, verdict, why)
+def _delays(runs: Runs, size: Size, name: str) -> list[Row]:
+    """One line of the table, judged as a whole: under tails this heavy a single number may fit by chance."""
+    found, printed = scheme(name, size), PRINTED_ERRORS[str(SCHEMES[name].printed)]
+    ours = np.stack([runs.score(found, "P3", users, "delay_mse") for users in users_of(size)], axis=1)
+    factor = float(np.median(_factor(ours, printed, size)))
+    made = []
+    for column, users in enumerate(users_of(size)):
+        gap, miss = (np.median(runs.score(found, "P3", users, key)) for key in ("gap_mean", "label_mse"))
+        metric = f"mean squared error of the delay, {SCHEMES[name].text}, N = {users}, s^2"
+        why = f"the line's typical factor is {factor:.3g}, reproduced up to {ALIKE:g}; "
+        why += f"mean delay {100 * gap:.3g} % over the optimum; error of P {miss:.3g} W^2"
+        target = f"{printed[PAPER_USERS.index(users)]:g}"
+        made.append(_row(FIGURE, "P3, 30 dB per W", metric, target, ours[:, column], _verdict(factor), why))
+    return made
 
 
 def _gap(runs: Runs, size: Size, name: str) -> Row:
@@ -104,7 +111,8 @@ def _order(runs: Runs, size: Size) -> list[Row]:
 
 def _nearest(runs: Runs, size: Size) -> list[Row]:
     """Readings of the single row, nearest first: the typical factor between it and ours, whichever is larger."""
-    factors = {(ratio, error): _factor(runs, size, ratio, error) for ratio in RATIOS for error in _ERRORS}
+    printed = PRINTED_ERRORS["single"]
+    factors = {(r, e): _factor(_errors(runs, size, r, e), printed, size) for r in RATIOS for e in _ERRORS}
     ranked = sorted(factors, key=lambda key: float(np.median(factors[key])))
     return [_hypothesis(runs, size, *key, factors[key], rank) for rank, key in enumerate(ranked[:NEAREST], start=1)]
 
@@ -112,17 +120,20 @@ def _nearest(runs: Runs, size: Size) -> list[Row]:
 def _hypothesis(runs: Runs, size: Size, ratio: str, error: str, factor: Floats, rank: int) -> Row:
     values = " ".join(f"{value:.3g}" for value in np.median(_errors(runs, size, ratio, error), axis=0))
     median = float(np.median(factor))
-    verdict = REPRODUCED if median <= 1.1 else PARTLY if median <= 1.2 else NOT_REPRODUCED
     metric = f"typical factor to the paper's single row: {error}"
-    why = f"number {rank} of {len(RATIOS) * len(_ERRORS)} readings; by N: {values}; reproduced up to 1.1"
-    return _row(HYPOTHESES, f"P3, {ratio}", metric, "1", factor, verdict, why)
+    why = f"number {rank} of {len(RATIOS) * len(_ERRORS)} readings; by N: {values}; reproduced up to {ALIKE:g}"
+    return _row(HYPOTHESES, f"P3, {ratio}", metric, "1", factor, _verdict(median), why)
 
 
-def _factor(runs: Runs, size: Size, ratio: str, error: str) -> Floats:
-    """exp of the root mean square over N of log(ours / the paper's) [S]."""
-    target = np.array([PRINTED_ERRORS["single"][PAPER_USERS.index(users)] for users in users_of(size)])
-    found: Floats = np.exp(np.sqrt(np.square(np.log(_errors(runs, size, ratio, error) / target)).mean(axis=1)))
+def _factor(ours: Floats, printed: tuple[float, ...], size: Size) -> Floats:
+    """exp of the root mean square over N of log(ours / printed) [S]; ours [S, N]."""
+    target = np.array([printed[PAPER_USERS.index(users)] for users in users_of(size)])
+    found: Floats = np.exp(np.sqrt(np.square(np.log(ours / target)).mean(axis=1)))
     return found
+
+
+def _verdict(factor: float) -> str:
+    return at_most(factor, ALIKE, ALIKE - 1)
 
 
 def _errors(runs: Runs, size: Size, ratio: str, error: str) -> Floats:

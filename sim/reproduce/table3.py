@@ -89,9 +89,9 @@ def _passed(runs: Runs, found: list[PowerJob], name: str, size: Size) -> Row:
 
 def _violation(runs: Runs, found: list[PowerJob], name: str, size: Size) -> Row:
     ours = worst_violation(runs, found, size)
-    metric = f"largest violation over N, {SCHEMES[name].text}, W"
+    metric = f"largest |violation| over N, {SCHEMES[name].text}, W"
     highest = max(runs.score(found, "P4", n, "violation_max").max() for n in users_of(size))
-    why = f"|mean over users|, {SAMPLES:,} channels; a single user's: at most {highest:+.4f} W"
+    why = f"of means over users, {SAMPLES:,} channels; a single user's: at most {highest:+.4f} W"
     if SCHEMES[name].printed in ("naive", "zero-padding"):
         return _row(metric, "no number printed", ours, MEASURED, why)
     verdict = at_most(float(np.median(ours)), SMALL_VIOLATION, SMALL_VIOLATION)
