@@ -23,7 +23,7 @@ def cluster() -> Iterator[Cluster]:
 @pytest.fixture
 def run_on_ray(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Run:
     """`runs.run`, with every transport at hand."""
-    monkeypatch.setattr(sim.runner, "_cluster", lambda _scenario, _address: nullcontext(cluster))
+    monkeypatch.setattr(sim.runner, "_cluster", lambda _address: nullcontext(cluster))
 
     def run(folder: Path, tree: runs.Tree, transport: str | None = None) -> Result:
         return runs.run(folder, tree, transport)

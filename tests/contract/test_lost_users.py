@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import threading
 import time
@@ -124,8 +125,8 @@ def test_a_user_that_closes_its_stream_is_lost(tmp_path: Path, monkeypatch) -> N
             await live(session, channel)
 
     monkeypatch.setattr(sim.local, "live", live_a_while)
-    line = fails(tmp_path, TREE, "grpc")
-    assert line.startswith("kernel: user 'user_01' was lost in round 0, slot 3: it closed its stream")
+    line = fails(tmp_path, TREE, "grpc")  # it hangs up beside the edge's step of slot 2, or behind it
+    assert re.match(r"kernel: user 'user_01' was lost in round 0, slot [23]: it closed its stream", line)
 
 
 class Deaf:
