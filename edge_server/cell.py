@@ -7,12 +7,13 @@ The same code serves every transport: a line is anything that takes bytes to one
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from time import perf_counter
-from typing import ParamSpec, Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 from torch import Tensor
 
 from edge_server.attendance import Attendance, Kind, Said
+from edge_server.judge import Judge, RunFailed
 from edge_server.messages import (
     BadField,
     Feedback,
@@ -21,7 +22,6 @@ from edge_server.messages import (
     read_feedback,
     read_join,
     read_report,
-    read_tensor,
     require_finite,
     require_hash,
 )
@@ -31,14 +31,8 @@ from protos import PROTOCOL
 from protos import edge_pb2 as pb
 from protos.tensors import pack
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
 Tensors = Sequence[Tensor | None]
 """One per user in scenario order; None for a user that is not heard in this slot."""
-
-LIMIT = 200
-"""Longest reason, in characters, that is sent to a user."""
 
 
 class Line(Protocol):
@@ -47,10 +41,6 @@ class Line(Protocol):
     def send(self, data: bytes) -> None:
         """Queue one serialised EdgeMessage."""
         ...
-
-
-class RunFailed(Exception):
-    """The run cannot go on; the text says who, where and why in one line."""
 
 
 class Cell:
@@ -68,13 +58,12 @@ class Cell:
         self._stop = stop
         self._attendance = Attendance([user.name for user in plan.users], plan.slots)
         self._lines: dict[int, Line] = {}
-        self._rejected: dict[int, pb.Rejected] = {}
+        self._judge = Judge(plan, on_event)
         self._spoke: set[int] = set()
         self._left: set[int] = set()
         self._opened: dict[int, Tensor | BadField] = {}
         self._done: asyncio.Future[None] | None = None
         self._failure: RunFailed | None = None
-        self._at = (0, 0)
         self._present = plan.present(0)
         self._expect("features", 0, 0)
 
@@ -98,7 +87,7 @@ class Cell:
             self.answered[k] = perf_counter()
         complete = self._attendance.receive(k, message, len(data))
         if message.HasField("features"):
-            self._opened[k] = self._open(k, message.features)
+            self._opened[k] = self._judge.open(k, message.features)
         if message.HasField("leave"):
             require_hash(message.leave)
             self._left.add(k)
@@ -111,8 +100,8 @@ class Cell:
         if self._failure:
             return
         name = self.plan.users[k].name
-        self._event({"event": "lost", "user": name, **self._key, "reason": why})
-        self.fail(RunFailed(f"user {name!r} was lost in {self._where}: {why}"))
+        self._event({"event": "lost", "user": name, **self._judge.key, "reason": why})
+        self.fail(RunFailed(f"user {name!r} was lost in {self._judge.where}: {why}"))
 
     def hang_up(self, k: int) -> None:
         """User k closed its stream: fine after its Leave, a loss before."""
@@ -133,12 +122,12 @@ class Cell:
         """Slot i's features, [B, ...feature_shape] per user in scenario order; None for a rejected user."""
         self.bytes_up[:] = 0
         self.bytes_down[:] = 0
-        self._at = (t, i)
+        self._judge.at = (t, i)
         return await self._features()
 
     def usable(self, features: Tensors, outputs: Tensors) -> Tensors:
         """`features`, without those on which a finite model overflowed: their users are rejected for this slot."""
-        finite = [x is None or self._checked(k, require_finite, x) is not None for k, x in enumerate(outputs)]
+        finite = [x is None or self._judge.checked(k, require_finite, x) is not None for k, x in enumerate(outputs)]
         return features if all(finite) else [x if good else None for x, good in zip(features, finite, strict=True)]
 
     async def feedback(self, t: int, i: int, outputs: Tensors) -> list[Feedback | None]:
@@ -148,14 +137,9 @@ class Cell:
         self._spoke.clear()
         for k, message, _ in await self._gather():
             self._spoke.add(k)
-            received[k] = self._checked(k, read_feedback, message.feedback, self.plan.users[k])
-        self._require_somebody()
+            received[k] = self._judge.checked(k, read_feedback, message.feedback, self.plan.users[k])
+        self._judge.require_somebody(sum(self._present))
         return received
-
-    @property
-    def sends_gradients(self) -> bool:
-        """Somebody trains a front, and waits for feature gradients."""
-        return any(user.trainable_front for user in self.plan.users)
 
     def acknowledge(self, t: int, i: int, feature_gradients: Tensors = ()) -> None:
         """Close slot i of round t: gradients to those who want them, the reason to those who were rejected.
@@ -164,7 +148,7 @@ class Cell:
         """
         self.stopping = self._stop()
         self._ask_after(t, i)
-        rejected, self._rejected = self._rejected, {}
+        rejected = self._judge.take()
         for k, user in enumerate(self.plan.users):
             if not self._present[k]:
                 continue
@@ -183,7 +167,7 @@ class Cell:
 
     async def validation_features(self) -> list[Tensor | None]:
         """Validation features [V, ...feature_shape]; None for users that do not validate."""
-        self._at = (self._at[0], self.plan.slots)
+        self._judge.at = (self._judge.at[0], self.plan.slots)
         return await self._features()
 
     async def reports(self, t: int, outputs: Tensors) -> list[Report | None]:
@@ -191,8 +175,8 @@ class Cell:
         self._send_outputs("report", t, self.plan.slots, outputs)
         received: list[Report | None] = [None] * len(outputs)
         for k, message, _ in await self._gather():
-            received[k] = self._checked(k, read_report, message.report)
-        self._rejected.clear()
+            received[k] = self._judge.checked(k, read_report, message.report)
+        self._judge.take()
         return received
 
     def end_round(self, t: int) -> None:
@@ -280,7 +264,7 @@ class Cell:
         more = len(self._attendance.missing) - 5
         self.fail(
             RunFailed(
-                f"no answer from {names}{f' and {more} more' if more > 0 else ''} in {self._where} "
+                f"no answer from {names}{f' and {more} more' if more > 0 else ''} in {self._judge.where} "
                 f"within patience ({self.plan.patience:g} s); raise `patience` if users are just slow"
             )
         )
@@ -290,17 +274,8 @@ class Cell:
     async def _features(self) -> list[Tensor | None]:
         received: list[Tensor | None] = [None] * len(self.plan.users)
         for k, _, _ in await self._gather():
-            received[k] = self._checked(k, _usable, self._opened.pop(k))
+            received[k] = self._judge.opened(k, self._opened.pop(k))
         return received
-
-    def _open(self, k: int, said: pb.Features) -> Tensor | BadField:
-        """Features are read as they arrive, which may be while the edge computes, and judged when they are due."""
-        user = self.plan.users[k]
-        spec = user.features if said.key.slot < self.plan.slots else user.validation
-        try:
-            return read_tensor(said.features, spec, "features")
-        except BadField as error:
-            return error
 
     def _send_outputs(self, kind: Kind, t: int, i: int, outputs: Tensors) -> None:
         self._expect(kind, t, i, [k for k, tensor in enumerate(outputs) if tensor is not None])
@@ -310,35 +285,6 @@ class Cell:
                 message.outputs.key.round, message.outputs.key.slot = t, i
                 pack(tensor, message.outputs.outputs)
                 self.bytes_down[k] += self._send(k, message)
-
-    def _checked(self, k: int, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
-        """What `read` makes of user k's message; None, and user k rejected for this slot, if a field is bad."""
-        try:
-            return read(*args, **kwargs)
-        except BadField as error:
-            rejected = pb.Rejected(code=error.code, field=error.field, reason=str(error)[:LIMIT])
-            self._rejected[k] = rejected
-            name = self.plan.users[k].name
-            event = {"event": "rejected", "user": name, **self._key, "field": error.field}
-            self._event({**event, "reason": str(error)})
-            return None
-
-    def _require_somebody(self) -> None:
-        """Several users do not go bad in the same slot: the model has."""
-        if len(self._rejected) == sum(self._present) > 1:
-            said = next(iter(self._rejected.values()))
-            diverged = ": the model has diverged; lower edge.primal.step or set edge.primal.cap"
-            advice = diverged if said.code == pb.Rejected.NOT_FINITE else ""
-            raise RunFailed(f"every user was rejected in {self._where} ({said.field}: {said.reason}){advice}")
-
-    @property
-    def _key(self) -> Event:
-        return {"round": self._at[0], "slot": self._at[1]}
-
-    @property
-    def _where(self) -> str:
-        t, i = self._at
-        return f"round {t}, slot {i}" if i < self.plan.slots else f"the validation of round {t}"
 
     def _welcome(self, k: int) -> pb.EdgeMessage:
         plan = self.plan
@@ -351,9 +297,3 @@ class Cell:
         data = message.SerializeToString()
         self._lines[k].send(data)
         return len(data)
-
-
-def _usable(features: Tensor | BadField) -> Tensor:
-    if isinstance(features, BadField):
-        raise features
-    return features

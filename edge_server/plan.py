@@ -72,6 +72,11 @@ class RunPlan:
         return [round_ not in away for away in self._away]
 
     @cached_property
+    def trains_fronts(self) -> bool:
+        """Somebody trains a front, and waits for feature gradients."""
+        return any(user.trainable_front for user in self.users)
+
+    @cached_property
     def _away(self) -> list[frozenset[int]]:
         return [frozenset(user.away) for user in self.users]
 

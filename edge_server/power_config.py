@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from edge_server.config import Config, Count, Positive
 from edge_server.encoder_checks import one_line
 from edge_server.routed_mtl import channels, p3_delay, p4_capacity
-from edge_server.routed_mtl.design import Design, Index, Inputs, Scheme
+from edge_server.routed_mtl.design import Design, Dual, Index, Inputs, Schedule, Scheme, SecondStage
 from edge_server.routed_mtl.problems import Problem
 from edge_server.routed_mtl.tasks import PAPER_USERS, Tasks
 
@@ -163,26 +163,26 @@ class RoutedMtl(Config):
     """
 
     kind: Literal["routed_mtl"]
-    scheme: Scheme = "routed"
+    scheme: Scheme = Design.scheme
     problems: Problems = Problems()
     tasks: tuple[TaskGroup, ...] = tuple(TaskGroup(problem=name, users=PAPER_USERS) for name in ("p3", "p4"))
     samples: SampleCounts = SampleCounts()
-    inputs: Inputs = "amplitude"
-    index: Index = "integer"
-    skip: bool = False
-    straight_through: bool = False
-    schedule: Literal["constant", "cosine"] = "constant"
-    stages: tuple[Steps, ...] = (5000, 5000)
-    second_stage: Literal["continue", "reinit"] = "continue"
-    dual: Literal["projected", "printed"] = "projected"
-    w3: Positive = 10.0
-    rate: Positive = 1e-3
-    dual_rate: Positive = 1e-3
-    batch: Count = 32
-    tasks_per_step: Count | None = None
-    places: Count = 20
-    calibrate: bool = False
-    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"
+    inputs: Inputs = Design.inputs
+    index: Index = Design.index
+    skip: bool = Design.skip
+    straight_through: bool = Design.straight_through
+    schedule: Schedule = Design.schedule
+    stages: tuple[Steps, ...] = Design.stages
+    second_stage: SecondStage = Design.second_stage
+    dual: Dual = Design.dual
+    w3: Positive = Design.w3
+    rate: Positive = Design.rate
+    dual_rate: Positive = Design.dual_rate
+    batch: Count = Design.batch
+    tasks_per_step: Count | None = Design.tasks_per_step
+    places: Count = Design.places
+    calibrate: bool = Design.calibrate
+    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")] = Design.device
     every: Count = 100
 
     def design(self, seed: int) -> Design:

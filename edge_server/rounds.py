@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from edge_server.aggregators import Aggregator, Slot
-from edge_server.cell import Cell, RunFailed
+from edge_server.cell import Cell
 from edge_server.compute import Compute
 from edge_server.domains import Domain
+from edge_server.judge import RunFailed
 from edge_server.messages import Feedback
 from edge_server.outer import Hindsight, OuterLoop, ServedMean
 from edge_server.parameter_free import Descent, Learner
@@ -120,13 +121,13 @@ class Rounds:
         sent = perf_counter()
         feedback = await self.cell.feedback(t, i, outputs)
         backward = perf_counter()
-        if not self.cell.sends_gradients:
+        if not self.cell.plan.trains_fronts:
             self.cell.acknowledge(t, i)
         feature_gradients = await self.compute(self._step, i, feedback, record)
         done = perf_counter()
         record.t_edge[i] = sent - forward + done - backward
         record.t_user[i] = np.where(self.cell.answered < sent, math.nan, self.cell.answered - sent)
-        if self.cell.sends_gradients:
+        if self.cell.plan.trains_fronts:
             self.cell.acknowledge(t, i, feature_gradients)
         record.t_slot[i] = perf_counter() - started
         record.bytes_up[i], record.bytes_down[i] = self.cell.bytes_up, self.cell.bytes_down

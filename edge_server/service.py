@@ -11,7 +11,8 @@ from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
 from edge_server.attendance import OutOfOrder, Refused
-from edge_server.cell import LIMIT, Cell
+from edge_server.cell import Cell
+from edge_server.judge import LIMIT
 from protos import edge_pb2 as pb
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Edge"].full_name

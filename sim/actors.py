@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from edge_server.cell import Cell, RunFailed
+from edge_server.cell import Cell
 from edge_server.compute import OneThread
+from edge_server.judge import RunFailed
 from edge_server.record import Event, RoundRecord, Trace
 from edge_server.service import EdgeServer, serve
 from sim.allocator import keep_buffers

@@ -131,7 +131,7 @@ def build_rounds(
     scenario, plan = design.scenario, design.plan
     edge, first = scenario.edge, plan.users[0]
     encoder = build_encoder(edge.encoder, first.feature_shape, first.dtype, stream_seed(scenario.seed, "encoder"))
-    model = SharedModel(encoder, feature_gradients=any(user.trainable_front for user in plan.users))
+    model = SharedModel(encoder, feature_gradients=plan.trains_fronts)
     aggregator = build_aggregator(edge.aggregator, stream_seed(scenario.seed, "aggregator"))
     l_max = np.array([user.l_max for user in plan.users])
     outer = build_outer(edge.meta, model.theta)

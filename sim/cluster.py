@@ -20,7 +20,7 @@ from typing import Any
 
 import joblib
 
-from edge_server.cell import RunFailed
+from edge_server.judge import RunFailed
 from sim.actors import EdgeActor, HostActor, News
 from sim.build import Blueprint
 from sim.local import LOOPBACK, Hooks, Outcome

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import grpc
 
-from edge_server.cell import Cell, RunFailed
+from edge_server.cell import Cell
 from edge_server.compute import Inline, OneThread, threads
+from edge_server.judge import RunFailed
 from edge_server.record import Event, RoundRecord
 from edge_server.service import serve
 from sim.build import Blueprint, build_rounds, build_session

@@ -4,7 +4,8 @@ from collections import deque
 from collections.abc import Iterator
 
 from edge_server.attendance import OutOfOrder, Refused
-from edge_server.cell import Cell, RunFailed
+from edge_server.cell import Cell
+from edge_server.judge import RunFailed
 from user_client.session import Session
 
 

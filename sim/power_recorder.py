@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 from safetensors.torch import save
@@ -15,11 +15,9 @@ from edge_server.routed_mtl.policy import Policy
 from edge_server.routed_mtl.progress import Progress, TaskProgress
 from edge_server.routed_mtl.training import Trainer
 from sim.power_scenario import PowerScenario
-from sim.recorder import versions, write_json
+from sim.recorder import Status, about, standing, write_json
 from sim.records import Events, Journal
 from sim.scenario import effective
-
-Status = Literal["done", "failed", "stopped"]
 
 PROGRESS = pa.schema(
     [
@@ -100,22 +98,14 @@ class PowerRecorder:
         return sha256(state).hexdigest()
 
     def _manifest(self, status: str, steps: int = 0, digest: str | None = None, error: str | None = None) -> None:
-        finished = None if status == "running" else datetime.now(UTC).isoformat(timespec="seconds")
         scenario = self._scenario
         content = {
-            "schema": 1,
-            "name": scenario.name,
-            "scenario": scenario.name,
-            **versions(),
+            **about(scenario.name, scenario.name),
             "seed": scenario.seed,
-            "threads": scenario.threads.model_dump(),
             "device": scenario.task.device,
-            "started": self._started.isoformat(timespec="seconds"),
-            "finished": finished,
-            "status": status,
+            "threads": scenario.threads.model_dump(),
+            **standing(self._started, status, error, digest),
             "steps": steps,
-            "error": error,
-            "digest": digest,
         }
         write_json(self.folder / "manifest.json", content)
 

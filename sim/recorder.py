@@ -110,28 +110,36 @@ class Recorder:
         error: str | None = None,
         parties: dict[str, Any] | None = None,
     ) -> None:
-        finished = None if status == "running" else datetime.now(UTC).isoformat(timespec="seconds")
         scenario = self._scenario
+        kind = {"seed": scenario.seed, "transport": scenario.transport, "device": "cpu"}
         content = {
-            "schema": 1,
-            "name": self._name,
-            "scenario": scenario.name,
-            **versions(),
-            "seed": scenario.seed,
-            "transport": scenario.transport,
+            **about(self._name, scenario.name),
+            **kind,
             "threads": scenario.threads.model_dump(),
-            "device": "cpu",
-            "started": self._started.isoformat(timespec="seconds"),
-            "finished": finished,
-            "status": status,
-            "error": error,
-            "digest": digest,
+            **standing(self._started, status, error, digest),
             "parties": parties,
         }
         write_json(self._folder / "manifest.json", content)
 
 
-def versions() -> dict[str, str]:
+def about(name: str, scenario: str) -> dict[str, Any]:
+    """How a manifest begins: the run, its scenario's name, and the versions its numbers depend on."""
+    return {"schema": 1, "name": name, "scenario": scenario, **_versions()}
+
+
+def standing(started: datetime, status: str, error: str | None, digest: str | None) -> dict[str, Any]:
+    """Where a run stands, as its manifest says; `finished` is now, unless it is running."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return {
+        "started": started.isoformat(timespec="seconds"),
+        "finished": None if status == "running" else now,
+        "status": status,
+        "error": error,
+        "digest": digest,
+    }
+
+
+def _versions() -> dict[str, str]:
     """Of what a run's numbers depend on, as a manifest names them."""
     packages = {"equiran": "equiran", "torch": "torch", "ray": "ray", "grpc": "grpcio", "numpy": "numpy"}
     found = {key: version(package) for key, package in packages.items()}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_server.cell import RunFailed
+from edge_server.judge import RunFailed
 from edge_server.record import RoundRecord
 from sim.advice import advice
 from sim.build import Blueprint, PartError, blueprint

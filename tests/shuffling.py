@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from edge_server.cell import Cell, RunFailed
+from edge_server.cell import Cell
+from edge_server.judge import RunFailed
 from user_client.link import open_channel
 from user_client.session import Session
 

@@ -6,14 +6,17 @@ from typing import Literal, get_args
 Scheme = Literal["routed", "single", "naive", "zero_padding", "equivariant"]
 Inputs = Literal["amplitude", "power", "log_gain"]
 Index = Literal["integer", "one_hot"]
+Schedule = Literal["constant", "cosine"]
+SecondStage = Literal["continue", "reinit"]
+Dual = Literal["projected", "printed"]
 
 _CHOICES = {
     "scheme": get_args(Scheme),
     "inputs": get_args(Inputs),
     "index": get_args(Index),
-    "schedule": ("constant", "cosine"),
-    "second_stage": ("continue", "reinit"),
-    "dual": ("projected", "printed"),
+    "schedule": get_args(Schedule),
+    "second_stage": get_args(SecondStage),
+    "dual": get_args(Dual),
 }
 _AT_LEAST_ONE = ("batch", "places")
 _POSITIVE = ("rate", "dual_rate", "w3")
@@ -40,10 +43,10 @@ class Design:
     index: Index = "integer"
     skip: bool = False
     straight_through: bool = False
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Schedule = "constant"
     stages: tuple[int, int] = (5000, 5000)
-    second_stage: Literal["continue", "reinit"] = "continue"
-    dual: Literal["projected", "printed"] = "projected"
+    second_stage: SecondStage = "continue"
+    dual: Dual = "projected"
     w3: float = 10.0
     rate: float = 1e-3
     dual_rate: float = 1e-3

@@ -11,7 +11,7 @@ from sim.power_scenario import LoadedPower, load_power
 from sim.recorder import Status
 from sim.runner import RunError, Watcher
 from sim.runner import run as run_scenario
-from sim.scenario import Loaded, effective, load
+from sim.scenario import Loaded, load
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
 
@@ -42,8 +42,8 @@ class Work(Protocol):
         """What keeps it from starting, one line each."""
         ...
 
-    def written(self) -> str:
-        """What scenario.yaml says of it. Raises ScenarioErrors."""
+    def load(self) -> Loaded | LoadedPower:
+        """The scenario. Raises ScenarioErrors."""
         ...
 
     def run(self, folder: Path, stop: Callable[[], bool]) -> tuple[Status, float]:
@@ -75,10 +75,6 @@ class Job(NamedTuple):
     def problems(self) -> list[str]:
         """What keeps the scenario from starting, such as data that is not here."""
         return [*check(self.load())]
-
-    def written(self) -> str:
-        """The effective scenario. Raises ScenarioErrors."""
-        return effective(self.load().scenario)
 
     def run(self, folder: Path, stop: Callable[[], bool]) -> tuple[Status, float]:
         """The run into its folder. Raises RunError unless it may fail."""
@@ -113,10 +109,6 @@ class PowerJob(NamedTuple):
         """Nothing: it needs no data, and loading it has checked the rest."""
         self.load()
         return []
-
-    def written(self) -> str:
-        """The effective scenario. Raises ScenarioErrors."""
-        return effective(self.load().scenario)
 
     def run(self, folder: Path, stop: Callable[[], bool]) -> tuple[Status, float]:
         """Trained and scored into its folder. Raises RunError."""

@@ -12,8 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import joblib
+
 from sim.reproduce.jobs import Work
 from sim.runner import RunError
+from sim.scenario import effective
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _stop: Any = None
@@ -33,7 +36,7 @@ def run_all(jobs: Sequence[Work], root: Path, note: Callable[[str], None], stop:
         return
     context = multiprocessing.get_context("spawn")
     event = context.Event()
-    workers = min(_cores(), len(missing))
+    workers = min(joblib.cpu_count(), len(missing))
     with _one_thread_each(), ProcessPoolExecutor(workers, context, _start, (event,)) as pool:
         futures = {pool.submit(_run, job, root): job for job in missing}
         try:
@@ -50,7 +53,7 @@ def is_there(job: Work, root: Path) -> bool:
     folder = root / job.name
     try:
         status = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["status"]
-        same = (folder / "scenario.yaml").read_text(encoding="utf-8") == job.written()
+        same = (folder / "scenario.yaml").read_text(encoding="utf-8") == effective(job.load().scenario)
     except FileNotFoundError:
         return False
     return same and (status == "done" or (job.may_fail and status == "failed"))
@@ -64,10 +67,6 @@ def _collect(futures: dict["Future[float]", Work], note: Callable[[str], None], 
             raise Stopped
         for number, future in enumerate(done, total - len(waiting) - len(done) + 1):
             note(f"[{number}/{total}] {futures[future].name}: {future.result():.0f} s")
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

@@ -14,7 +14,8 @@ import sim.build
 import sim.local
 import tampering
 from edge_server.attendance import Refused
-from edge_server.cell import Cell, RunFailed
+from edge_server.cell import Cell
+from edge_server.judge import RunFailed
 from edge_server.shared_model import SharedModel
 from protos import edge_pb2 as pb
 from sim.runner import RunError, Watcher

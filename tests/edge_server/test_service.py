@@ -11,7 +11,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from edge_server.attendance import Refused
-from edge_server.cell import Cell, RunFailed
+from edge_server.cell import Cell
+from edge_server.judge import RunFailed
 from edge_server.messages import require_hash
 from edge_server.plan import RunPlan, UserPlan
 from edge_server.service import EdgeServer, PortTaken, serve

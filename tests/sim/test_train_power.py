@@ -17,6 +17,7 @@ from power_runs import SMALL, command, loaded, written
 from safetensors.torch import load_file
 
 import runs
+import sim.power_run
 from edge_server.routed_mtl.capacity_optimum import sum_capacity
 from edge_server.routed_mtl.policy import load_policy
 from edge_server.routed_mtl.samples import draw_samples
@@ -169,6 +170,21 @@ def test_a_locked_task_is_named_and_a_missed_limit_too(tmp_path: Path) -> None:
     assert "note: p4_capacity/3: the mean power misses its limit by -0." in result.stderr
     events = [json.loads(line) for line in (tmp_path / "out" / "events.jsonl").read_text().splitlines()]
     assert [event["task"] for event in events if event["event"] == "locked"] == ["p4_capacity/3"]
+    missed = {event["of"]: event for event in events if event["event"] == "violation"}["the mean power"]
+    entry = json.loads(result.stdout)["tasks"][-1]
+    assert (missed["task"], missed["watts"]) == ("p4_capacity/3", entry["violation_mean"])
+
+
+@pytest.mark.parametrize(("watts", "noted"), [(0.101, True), (0.099, False)])
+def test_one_user_far_above_its_limit_is_named_though_the_mean_is_met(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watts: float, noted: bool
+) -> None:
+    real = sim.power_run.score
+    monkeypatch.setattr(
+        sim.power_run, "score", lambda *args: {**real(*args), "violation_mean": 0.0, "violation_max": watts}
+    )
+    result = command(written(tmp_path), tmp_path / "out", "--json")
+    assert ("p4_capacity/3: one user's mean power misses its limit by +0.1010 W" in result.stderr) == noted
 
 
 def test_an_existing_run_is_not_overwritten(tmp_path: Path) -> None:

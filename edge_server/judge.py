@@ -1,0 +1,84 @@
+"""What the edge does not use: users are rejected for a slot when a field of theirs is bad, and everybody hears why."""
+
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+from torch import Tensor
+
+from edge_server.messages import BadField, read_tensor
+from edge_server.plan import RunPlan
+from edge_server.record import Event
+from protos import edge_pb2 as pb
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+LIMIT = 200
+"""Longest reason, in characters, that is sent to a user."""
+
+
+class RunFailed(Exception):
+    """The run cannot go on; the text says who, where and why in one line."""
+
+
+class Judge:
+    """Keeps who is rejected in the slot `at` (round, slot; slot m stands for the validation), and tells of it."""
+
+    def __init__(self, plan: RunPlan, on_event: Callable[[Event], None]):
+        self.at = (0, 0)
+        self._plan = plan
+        self._event = on_event
+        self._rejected: dict[int, pb.Rejected] = {}
+
+    @property
+    def key(self) -> Event:
+        """Where we are, for an event."""
+        return {"round": self.at[0], "slot": self.at[1]}
+
+    @property
+    def where(self) -> str:
+        """Where we are, for people."""
+        t, i = self.at
+        return f"round {t}, slot {i}" if i < self._plan.slots else f"the validation of round {t}"
+
+    def open(self, k: int, said: pb.Features) -> Tensor | BadField:
+        """Features are read as they arrive, which may be while the edge computes, and judged when they are due."""
+        user = self._plan.users[k]
+        spec = user.features if said.key.slot < self._plan.slots else user.validation
+        try:
+            return read_tensor(said.features, spec, "features")
+        except BadField as error:
+            return error
+
+    def opened(self, k: int, features: Tensor | BadField) -> Tensor | None:
+        """What `open` made of user k's features; None, and user k rejected, if they were bad."""
+        return self.checked(k, _usable, features)
+
+    def checked(self, k: int, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+        """What `read` makes of user k's message; None, and user k rejected for this slot, if a field is bad."""
+        try:
+            return read(*args, **kwargs)
+        except BadField as error:
+            self._rejected[k] = pb.Rejected(code=error.code, field=error.field, reason=str(error)[:LIMIT])
+            event = {"event": "rejected", "user": self._plan.users[k].name, **self.key, "field": error.field}
+            self._event({**event, "reason": str(error)})
+            return None
+
+    def take(self) -> dict[int, pb.Rejected]:
+        """What the rejected users are to be told; from now on nobody is rejected."""
+        rejected, self._rejected = self._rejected, {}
+        return rejected
+
+    def require_somebody(self, present: int) -> None:
+        """Several users do not go bad in the same slot: the model has. Raises RunFailed if all `present` ones are."""
+        if len(self._rejected) == present > 1:
+            said = next(iter(self._rejected.values()))
+            diverged = ": the model has diverged; lower edge.primal.step or set edge.primal.cap"
+            advice = diverged if said.code == pb.Rejected.NOT_FINITE else ""
+            raise RunFailed(f"every user was rejected in {self.where} ({said.field}: {said.reason}){advice}")
+
+
+def _usable(features: Tensor | BadField) -> Tensor:
+    if isinstance(features, BadField):
+        raise features
+    return features
