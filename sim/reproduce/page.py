@@ -10,6 +10,7 @@ _ARXIV = {OWO_FMTL: "2603.08717", ROUTED_MTL: "2502.10027"}
 _VERDICTS = """- **reproduced**, **partly**, **not reproduced**: against what the paper says, or against an independent
   prototype where the paper prints no number ("prototype" in the column). The tolerance is in the last column;
   partly is up to twice as far, and for a range from half its low end to twice its high end.
+- **met**, **not met**: a goal of our own, for what is in neither paper.
 - **measured**: neither says a number. **no answer**: the rule could not solve for its weights.
 - `ours` is the mean over seeds, `spread` their standard deviation."""
 

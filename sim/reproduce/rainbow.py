@@ -17,6 +17,9 @@ WEIGHTS = {
     "ones": ("edge.aggregator={kind: constant, weights: [1.0, 1.0]}",),
 }
 """same_sum: OWO-FMTL's weights sum to 1.42 on average (maths.md A4)."""
+FREE = ("edge.aggregator.kind=parameter_free", "edge.primal.step=free", "edge.meta.rule=learned")
+ADVERSARIES = {"block": (), "every": ("users.1.adversary.hostile=every",), "none": ("users.1.adversary=[]",)}
+"""What happens to the attacked user's labels; block is the paper's."""
 NAMES = {
     "owo": "OWO-FMTL",
     "mean_weight": "OWO, mean weight",
@@ -27,12 +30,29 @@ NAMES = {
 }
 
 
-def rainbow(size: Size, outer: str, weights: str = "owo", target: str = "last", heads: str = "carried") -> list[Job]:
+def rainbow(
+    size: Size,
+    outer: str,
+    weights: str = "owo",
+    target: str = "last",
+    heads: str = "carried",
+    adversary: str = "block",
+) -> list[Job]:
     """One line of the pictures, all seeds. Quick runs use the digits inside scikit-learn: no download."""
     sets = (f"edge.meta.rule={outer}", f"edge.meta.target={target}", f"users.*.head.start={heads}")
-    label = f"{outer}-{target}-{weights}" + ("-fresh_heads" if heads == "fresh" else "")
-    more = ("record.slots=false", *WEIGHTS[weights], *_small(size))
-    return seeds("owo_fmtl/fig3_running_mean.yaml", label, (*sets, *more), size.seeds)
+    label = f"{outer}-{target}-{weights}" + "-fresh_heads" * (heads == "fresh")
+    label += f"-{adversary}" * (adversary != "block")
+    more = (*WEIGHTS[weights], *ADVERSARIES[adversary])
+    return _seeds(label, (*sets, *more), size)
+
+
+def rainbow_free(size: Size, adversary: str) -> list[Job]:
+    """The parameter-free rule on the same streams, all seeds."""
+    return _seeds(f"free-{adversary}", (*FREE, *ADVERSARIES[adversary]), size)
+
+
+def _seeds(label: str, sets: tuple[str, ...], size: Size) -> list[Job]:
+    return seeds("owo_fmtl/fig3_running_mean.yaml", label, (*sets, "record.slots=false", *_small(size)), size.seeds)
 
 
 def _small(size: Size) -> tuple[str, ...]:

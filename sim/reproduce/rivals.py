@@ -10,6 +10,7 @@ from sim.report.style import Chart
 from sim.reproduce.drawing import Dot, dots_panel
 from sim.reproduce.experiment import Experiment
 from sim.reproduce.jobs import Job, Size, seeds
+from sim.reproduce.rainbow import FREE
 from sim.reproduce.rows import MEASURED, NO_ANSWER, Row, row
 from sim.reproduce.runs import Floats, Runs
 
@@ -20,11 +21,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "owo_fmtl, sum 1": ("edge.aggregator.scale={sum: 1.0}",),
     "owo_fmtl, mean weight": ("edge.aggregator.scale=mean",),
     "owo_fmtl, leader": ("edge.aggregator.dual=follow_the_leader",),
-    "parameter_free": (
-        "edge.aggregator.kind=parameter_free",
-        "edge.primal.step=free",
-        "edge.meta.rule=learned",
-    ),
+    "parameter_free": FREE,
     "equal": ("edge.aggregator={kind: constant, weights: equal}",),
 } | {kind: (f"edge.aggregator.kind={kind}",) for kind in ("scale_invariant", "q_ffl", "afl", *GRAMIAN)}
 

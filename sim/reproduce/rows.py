@@ -12,6 +12,8 @@ REPRODUCED, PARTLY, NOT_REPRODUCED = "reproduced", "partly", "not reproduced"
 MEASURED = "measured"
 """Neither the paper nor the prototype says a number."""
 NO_ANSWER, QUICK = "no answer", "quick"
+MET, NOT_MET = "met", "not met"
+"""For goals of our own."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,8 @@ class Row:
     why: str
 
 
-OWO_FMTL, ROUTED_MTL = "OWO-FMTL", "routed MTL"
-"""The papers."""
+OWO_FMTL, ROUTED_MTL, OURS = "OWO-FMTL", "routed MTL", "ours"
+"""The papers, and what is in neither."""
 
 
 def row(

@@ -10,6 +10,7 @@ from sim.reproduce.experiment import Experiment
 from sim.reproduce.fig2 import FIG2
 from sim.reproduce.fig3 import FIG3
 from sim.reproduce.fig4 import FIG4
+from sim.reproduce.free import FREE
 from sim.reproduce.jobs import Size
 from sim.reproduce.page import results_page
 from sim.reproduce.pool import run_all
@@ -19,7 +20,7 @@ from sim.reproduce.runs import Runs
 from sim.reproduce.table2 import TABLE2
 from sim.reproduce.table3 import TABLE3
 
-EXPERIMENTS = {experiment.name: experiment for experiment in (FIG2, FIG3, FIG4, RIVALS, TABLE2, TABLE3)}
+EXPERIMENTS = {experiment.name: experiment for experiment in (FIG2, FIG3, FIG4, FREE, RIVALS, TABLE2, TABLE3)}
 QUICK_SEEDS = 2
 
 
