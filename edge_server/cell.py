@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from edge_server.attendance import Attendance, Kind, Said
@@ -26,7 +27,7 @@ from edge_server.messages import (
     require_hash,
 )
 from edge_server.plan import RunPlan
-from edge_server.record import Event
+from edge_server.record import ACKNOWLEDGEMENT, FEATURES, FEEDBACK, OUTPUTS, Event, Floats
 from protos import PROTOCOL
 from protos import edge_pb2 as pb
 from protos.tensors import pack
@@ -45,14 +46,18 @@ class Line(Protocol):
 
 class Cell:
     """plan: who takes part. on_event: called with every event as it happens. stop: asked at the end of every slot;
-    once it says yes, everybody is told to leave and `stopping` is set."""
+    once it says yes, everybody is told to leave and `stopping` is set.
+
+    sizes [4, K]: bytes of each user's messages in this slot, by phase as in `record.PHASES`. gradients [K]: whose
+    acknowledgement carries one. answered [K]: when each user's feedback came, by `perf_counter`.
+    """
 
     def __init__(self, plan: RunPlan, on_event: Callable[[Event], None], stop: Callable[[], bool]):
         self.plan = plan
         self.stopping = False
         users = len(plan.users)
-        self.bytes_up = np.zeros(users, np.int64)
-        self.bytes_down = np.zeros(users, np.int64)
+        self.sizes = np.zeros((4, users), np.int64)
+        self.gradients = np.zeros(users, bool)
         self.answered = np.full(users, np.nan)
         self._event = on_event
         self._stop = stop
@@ -120,15 +125,22 @@ class Cell:
 
     async def features(self, t: int, i: int) -> list[Tensor | None]:
         """Slot i's features, [B, ...feature_shape] per user in scenario order; None for a rejected user."""
-        self.bytes_up[:] = 0
-        self.bytes_down[:] = 0
         self._judge.at = (t, i)
-        return await self._features()
+        received = await self._features()
+        self.sizes[:] = 0
+        self.gradients[:] = False
+        self._count(FEATURES)
+        return received
 
     def usable(self, features: Tensors, outputs: Tensors) -> Tensors:
         """`features`, without those on which a finite model overflowed: their users are rejected for this slot."""
         finite = [x is None or self._judge.checked(k, require_finite, x) is not None for k, x in enumerate(outputs)]
         return features if all(finite) else [x if good else None for x, good in zip(features, finite, strict=True)]
+
+    def too_late(self, late: NDArray[np.bool_], what: str, seconds: Floats) -> None:
+        """These users [K] are rejected for this slot; seconds [K]: when their `what` came."""
+        for k in np.flatnonzero(late).tolist():
+            self._judge.late(k, what, float(seconds[k]))
 
     async def feedback(self, t: int, i: int, outputs: Tensors) -> list[Feedback | None]:
         """Send `outputs`; what each user made of them, in scenario order."""
@@ -138,6 +150,7 @@ class Cell:
         for k, message, _ in await self._gather():
             self._spoke.add(k)
             received[k] = self._judge.checked(k, read_feedback, message.feedback, self.plan.users[k])
+        self._count(FEEDBACK)
         self._judge.require_somebody(sum(self._present))
         return received
 
@@ -159,9 +172,10 @@ class Cell:
                 message.rejected.CopyFrom(rejected[k])
             elif user.trainable_front and (gradient := feature_gradients[k]) is not None:
                 pack(gradient, message.acknowledgement.feature_gradient)
+                self.gradients[k] = True
             answer.key.round, answer.key.slot = t, i
             self._set_next(answer.next, k, t, i + 1)
-            self.bytes_down[k] += self._send(k, message)
+            self.sizes[ACKNOWLEDGEMENT, k] = self._send(k, message)
         if self.stopping:
             self._call_back(t)
 
@@ -245,10 +259,11 @@ class Cell:
             raise self._failure
         if not self._attendance.complete:
             await self._wait()
-        answers = self._attendance.answers
-        for k, _, size in answers:
-            self.bytes_up[k] += size
-        return answers
+        return self._attendance.answers
+
+    def _count(self, phase: int) -> None:
+        for k, _, size in self._attendance.answers:
+            self.sizes[phase, k] = size
 
     async def _wait(self) -> None:
         loop = asyncio.get_running_loop()
@@ -284,7 +299,7 @@ class Cell:
                 message = pb.EdgeMessage()
                 message.outputs.key.round, message.outputs.key.slot = t, i
                 pack(tensor, message.outputs.outputs)
-                self.bytes_down[k] += self._send(k, message)
+                self.sizes[OUTPUTS, k] = self._send(k, message)
 
     def _welcome(self, k: int) -> pb.EdgeMessage:
         plan = self.plan

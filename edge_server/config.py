@@ -2,17 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-
-class Config(BaseModel):
-    """Frozen; unknown keys, NaN and infinities are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
+from edge_server.config_base import Config, Count, Positive
+from edge_server.power_config import RoutedMtl
 
 
 class Linear(Config):
@@ -43,7 +36,7 @@ class Custom(Config):
     """Your own `torch.nn.Module`, as `module:Class`; `args` go to its constructor."""
 
     kind: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
-    args: dict[str, int | float | str | bool] = {}
+    args: dict[str, int | float | str | bool] = {}  # noqa: RUF012 - pydantic copies it
 
 
 class Scoring(Config):
@@ -126,7 +119,7 @@ class CustomAggregator(Scoring):
     """Your own aggregator, as `module:Class`; `args` go to its constructor, after the alpha-fair family."""
 
     kind: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
-    args: dict[str, int | float | str | bool] = {}
+    args: dict[str, int | float | str | bool] = {}  # noqa: RUF012 - pydantic copies it
 
 
 class Box(Config):
@@ -179,10 +172,10 @@ Aggregator = Annotated[BuiltIn, Field(discriminator="kind")] | CustomAggregator
 
 
 class Edge(Config):
-    """The edge server: shared encoder, aggregator, inner step and outer rule."""
+    """The edge server: shared encoder, aggregator, inner step, outer rule, and what it trains beside them."""
 
     encoder: Encoder
     aggregator: Aggregator
     primal: Primal = Primal()
     meta: Meta = Meta()
-    server_tasks: tuple[()] = ()
+    server_tasks: tuple[RoutedMtl, ...] = ()

@@ -64,6 +64,12 @@ class Judge:
             self._event({**event, "reason": str(error)})
             return None
 
+    def late(self, k: int, what: str, seconds: float) -> None:
+        """User k is rejected for this slot: its `what` came so many seconds after the slot began."""
+        reason = f"its {what} came after {seconds:.4g} s, beyond the slot's deadline"
+        self._rejected[k] = pb.Rejected(code=pb.Rejected.LATE, field=what, reason=reason)
+        self._event({"event": "late", "user": self._plan.users[k].name, **self.key, "of": what, "seconds": seconds})
+
     def take(self) -> dict[int, pb.Rejected]:
         """What the rejected users are to be told; from now on nobody is rejected."""
         rejected, self._rejected = self._rejected, {}
@@ -71,8 +77,9 @@ class Judge:
 
     def require_somebody(self, present: int) -> None:
         """Several users do not go bad in the same slot: the model has. Raises RunFailed if all `present` ones are."""
-        if len(self._rejected) == present > 1:
-            said = next(iter(self._rejected.values()))
+        bad = [said for said in self._rejected.values() if said.code != pb.Rejected.LATE]
+        if len(bad) == present > 1:
+            said = bad[0]
             diverged = ": the model has diverged; lower edge.primal.step or set edge.primal.cap"
             advice = diverged if said.code == pb.Rejected.NOT_FINITE else ""
             raise RunFailed(f"every user was rejected in {self.where} ({said.field}: {said.reason}){advice}")

@@ -6,10 +6,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from edge_server.config import Config, Count, Positive
+from edge_server.config_base import Config, Count, Positive
 from edge_server.encoder_checks import one_line
 from edge_server.routed_mtl import channels, p3_delay, p4_capacity
 from edge_server.routed_mtl.design import Design, Dual, Index, Inputs, Schedule, Scheme, SecondStage
+from edge_server.routed_mtl.p3_delay import P3Delay
+from edge_server.routed_mtl.p3_min_max import P3MinMax
 from edge_server.routed_mtl.problems import Problem
 from edge_server.routed_mtl.tasks import PAPER_USERS, Tasks
 
@@ -88,9 +90,10 @@ class P3(Config):
     bandwidth: Positive | None = None
     rho: Positive | None = None
     floor: Annotated[float, Field(ge=0, le=1)] | None = None
+    payload_ratio: Annotated[float, Field(ge=1)] | None = None
     channel: Channel | None = None
 
-    def built(self) -> Problem:
+    def built(self) -> P3Delay:
         """The problem. Raises ValueError, one line, for an impossible one."""
         return replace(p3_delay.PRESETS[self.preset], **_given(self))
 
@@ -120,22 +123,23 @@ class P4(Config):
 
 
 class Problems(Config):
-    """What `p3` and `p4` mean in `tasks`."""
+    """What the problems' names mean in `tasks`; p3_min_max has the keys of p3."""
 
     p3: Preset | P3 = "default"
+    p3_min_max: Preset | P3 = "default"
     p4: Preset | P4 = "default"
 
     def built(self) -> dict[str, Problem]:
-        """Both problems, by name."""
-        p3 = P3(preset=self.p3) if isinstance(self.p3, str) else self.p3
+        """The problems, by name."""
         p4 = P4(preset=self.p4) if isinstance(self.p4, str) else self.p4
-        return {"p3": p3.built(), "p4": p4.built()}
+        min_max = P3MinMax.of(_p3(self.p3_min_max))
+        return {"p3": _p3(self.p3), "p3_min_max": min_max, "p4": p4.built()}
 
 
 class TaskGroup(Config):
-    """One task per number of `users`. problem: p3, p4, or a class of yours as `module:Class`, built from `args`."""
+    """One task per number of `users`. problem: p3, p3_min_max, p4, or your own `module:Class`, built from `args`."""
 
-    problem: Annotated[str, Field(pattern=r"^(p3|p4|[\w.]+:\w+)$")]
+    problem: Annotated[str, Field(pattern=r"^(p3|p3_min_max|p4|[\w.]+:\w+)$")]
     args: dict[str, int | float | str | bool] = {}  # noqa: RUF012 - pydantic copies it
     users: tuple[Count, ...]
 
@@ -213,6 +217,10 @@ class RoutedMtl(Config):
             if named.count((problem, users)) > 1:
                 raise ValueError(f"task {problem}/{users} is given more than once")
         return self
+
+
+def _p3(said: Preset | P3) -> P3Delay:
+    return P3(preset=said).built() if isinstance(said, str) else said.built()
 
 
 def _given(config: P3 | P4) -> dict[str, Any]:

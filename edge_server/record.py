@@ -13,6 +13,10 @@ APPLIED, LATE, REJECTED, ABSENT = range(4)
 STATUS = ("applied", "late", "rejected", "absent")
 """Names of the codes in `RoundRecord.status`."""
 
+FEATURES, OUTPUTS, FEEDBACK, ACKNOWLEDGEMENT = range(4)
+PHASES = ("features", "outputs", "feedback", "acknowledgement")
+"""Messages of a slot in their order; the first and the third go up. The last may be a rejection."""
+
 
 @dataclass
 class Trace:
@@ -23,6 +27,44 @@ class Trace:
     x: Floats
     theta_star: Floats | None = None
     x_next: Floats | None = None
+
+
+@dataclass
+class RadioRecord:
+    """One round on the air: m slots, K users, messages in the order of PHASES; 0 where nothing was sent.
+
+    gain [m, K]: |h|^2. bits [m, 4, K]. seconds [m, 4, K]. watts [m, 2, K]: downlink, for outputs and acknowledgement.
+    late [m, K]: beyond the deadline. compute [m, K], edge [m, 2] (forward, backward), waits [m, 3] (for features,
+    feedback, acknowledgements) and slot [m] in s. clock [m]: virtual seconds when the slot ended.
+    """
+
+    gain: Floats
+    bits: NDArray[np.int64]
+    seconds: Floats
+    watts: Floats
+    late: NDArray[np.bool_]
+    compute: Floats
+    edge: Floats
+    waits: Floats
+    slot: Floats
+    clock: Floats
+
+    @classmethod
+    def empty(cls, gain: Floats) -> "RadioRecord":
+        """Nothing sent yet over the gains [m, K]."""
+        slots, users = gain.shape
+        return cls(
+            gain=gain,
+            bits=np.zeros((slots, 4, users), np.int64),
+            seconds=np.zeros((slots, 4, users)),
+            watts=np.zeros((slots, 2, users)),
+            late=np.zeros((slots, users), bool),
+            compute=np.zeros((slots, users)),
+            edge=np.zeros((slots, 2)),
+            waits=np.zeros((slots, 3)),
+            slot=np.zeros(slots),
+            clock=np.zeros(slots),
+        )
 
 
 @dataclass
@@ -63,6 +105,7 @@ class RoundRecord:
     gradient_norm: float = 0.0
     capped: int = 0
     trace: Trace | None = None
+    radio: RadioRecord | None = None
 
     @classmethod
     def empty(cls, round_: int, slots: int, users: int) -> "RoundRecord":
@@ -88,6 +131,11 @@ class RoundRecord:
     def present(self) -> NDArray[np.bool_]:
         """[K]: who took part in the round, heard or rejected."""
         return np.asarray((self.status != ABSENT).any(axis=0))
+
+    @property
+    def virtual_seconds(self) -> float:
+        """The virtual clock when the round ended; NaN without a radio."""
+        return np.nan if self.radio is None else float(self.radio.clock[-1])
 
     @property
     def mean_utility(self) -> Floats:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from edge_server.aggregators import Aggregator, Slot
+from edge_server.air import Air
 from edge_server.cell import Cell
 from edge_server.compute import Compute
 from edge_server.domains import Domain
@@ -20,7 +21,8 @@ from edge_server.messages import Feedback
 from edge_server.outer import Hindsight, OuterLoop, ServedMean
 from edge_server.parameter_free import Descent, Learner
 from edge_server.primal_dual import cap_gradient, primal_step
-from edge_server.record import ABSENT, APPLIED, REJECTED, Event, Floats, RoundRecord, Trace
+from edge_server.radio.radio import Radio
+from edge_server.record import ABSENT, APPLIED, LATE, REJECTED, Event, Floats, RoundRecord, Trace
 from edge_server.scoring import Scorer
 from edge_server.shared_model import SharedModel
 from edge_server.step_size import Guess
@@ -71,12 +73,14 @@ class Rounds:
     oracle: Oracle | None = None
     learner: Learner | None = None
     trace: bool = False
+    radio: Radio | None = None
 
     def __post_init__(self) -> None:
         plan = self.cell.plan
         self.duals = self.aggregator.start(len(plan.users))
         self._l_max = np.array([user.l_max for user in plan.users])
         self._present = np.array(plan.present(0))
+        self._air = Air(self.cell, self.radio, self.on_event)
 
     async def run(self) -> list[bytes]:
         """All rounds; SHA-256 of every user's parameters, in scenario order. Raises RunFailed."""
@@ -90,6 +94,7 @@ class Rounds:
         """Round t: m slots from x_t, then the outer step (7)."""
         record = RoundRecord.empty(t, self.cell.plan.slots, len(self.cell.plan.users))
         record.eta = self.inner.eta
+        self._air.begin_round(record)
         self._present = np.array(self.cell.plan.present(t))
         self.model.load(self.outer.x)
         self.duals = self.aggregator.begin_round(self.duals)
@@ -113,13 +118,13 @@ class Rounds:
         Users who wait for no gradient take their own steps, and make their next features, beside the edge's.
         """
         started = perf_counter()
-        features = await self.cell.features(t, i)
+        features = self._air.features(i, await self.cell.features(t, i))
         forward = perf_counter()
         outputs = await self.compute(self.model.forward, features)
         if (usable := self.cell.usable(features, outputs)) is not features:
             outputs = await self.compute(self.model.forward, usable)
         sent = perf_counter()
-        feedback = await self.cell.feedback(t, i, outputs)
+        feedback = self._air.feedback(i, await self.cell.feedback(t, i, outputs), self.cell.answered - sent)
         backward = perf_counter()
         if not self.cell.plan.trains_fronts:
             self.cell.acknowledge(t, i)
@@ -130,7 +135,7 @@ class Rounds:
         if self.cell.plan.trains_fronts:
             self.cell.acknowledge(t, i, feature_gradients)
         record.t_slot[i] = perf_counter() - started
-        record.bytes_up[i], record.bytes_down[i] = self.cell.bytes_up, self.cell.bytes_down
+        self._air.end(i, record, sent - forward, done - backward)
 
     def _step(self, i: int, feedback: Sequence[Feedback | None], record: RoundRecord) -> Sequence[Tensor | None]:
         """Eqs. (5) and (9). Returns each user's unweighted feature gradient."""
@@ -223,7 +228,8 @@ class Rounds:
         record.utility[i] = utilities.numpy()
         record.weight[i] = np.where(unheard, np.nan, -w.numpy())
         record.out_of_range[i] = self.aggregator.fairness.out_of_range(utilities).numpy()
-        record.status[i] = np.where(self._present, np.where(unheard, REJECTED, APPLIED), ABSENT)
+        missed = np.where(self._air.late, LATE, REJECTED)
+        record.status[i] = np.where(self._present, np.where(unheard, missed, APPLIED), ABSENT)
         if record.trace is not None:
             record.trace.w[i] = w.numpy()
             record.trace.theta[i + 1] = self.model.theta.numpy()
@@ -238,9 +244,10 @@ class Rounds:
     def _finish(self, record: RoundRecord, hindsight: Hindsight | None) -> None:
         if not (record.status == APPLIED).any():
             raise RunFailed(
-                f"round {record.round} had no slot that could be used: every user was rejected in all of them"
+                f"round {record.round} had no slot that could be used: every user was rejected or late in all of them"
             )
         self.scorer.score(record, hindsight)
+        self._air.end_round(record.round)
         if record.capped:
             self.on_event({"event": "capped", "round": record.round, "slots": record.capped})
         if record.trace is not None:

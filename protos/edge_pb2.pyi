@@ -181,9 +181,11 @@ class Rejected(_message.Message):
         CODE_UNSPECIFIED: _ClassVar[Rejected.Code]
         INVALID: _ClassVar[Rejected.Code]
         NOT_FINITE: _ClassVar[Rejected.Code]
+        LATE: _ClassVar[Rejected.Code]
     CODE_UNSPECIFIED: Rejected.Code
     INVALID: Rejected.Code
     NOT_FINITE: Rejected.Code
+    LATE: Rejected.Code
     KEY_FIELD_NUMBER: _ClassVar[int]
     CODE_FIELD_NUMBER: _ClassVar[int]
     FIELD_FIELD_NUMBER: _ClassVar[int]

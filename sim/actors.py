@@ -13,10 +13,11 @@ import torch
 from edge_server.cell import Cell
 from edge_server.compute import OneThread
 from edge_server.judge import RunFailed
-from edge_server.record import Event, RoundRecord, Trace
+from edge_server.record import Event, RadioRecord, RoundRecord, Trace
+from edge_server.server_tasks.news import TaskNews
 from edge_server.service import EdgeServer, serve
 from sim.allocator import keep_buffers
-from sim.build import build_rounds, build_session
+from sim.build import build_rounds, build_server_tasks, build_session
 from sim.local import Outcome, ReasonLost, host
 from sim.oracle import NotConverged
 from sim.priority import yield_to_edge
@@ -30,6 +31,7 @@ class News:
 
     rounds: list[RoundRecord] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+    tasks: list[TaskNews] = field(default_factory=list)
     outcome: Outcome | None = None
     failure: str | None = None
 
@@ -42,7 +44,9 @@ class News:
             "users": [user.hex() for user in self.outcome.users],
             "stopped": self.outcome.stopped,
         }
-        header = {"rounds": rounds, "events": self.events, "outcome": outcome, "failure": self.failure}
+        tasks = [_unfiled(news, f"task{number}.", arrays) for number, news in enumerate(self.tasks)]
+        told = {"rounds": rounds, "events": self.events, "tasks": tasks}
+        header = {**told, "outcome": outcome, "failure": self.failure}
         arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)
@@ -54,20 +58,21 @@ class News:
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             header = json.loads(arrays["header"].tobytes())
             rounds = [_join(scalars, f"{number}.", arrays) for number, scalars in enumerate(header["rounds"])]
+            tasks = [_filed(content, f"task{number}.", arrays) for number, content in enumerate(header["tasks"])]
         outcome = header["outcome"]
         if outcome:
             users = [bytes.fromhex(user) for user in outcome["users"]]
             outcome = Outcome(bytes.fromhex(outcome["edge"]), users, outcome["stopped"])
-        return cls(rounds, header["events"], outcome, header["failure"])
+        return cls(rounds, header["events"], tasks, outcome, header["failure"])
 
 
-def _split(record: RoundRecord | Trace, prefix: str, arrays: dict[str, Any]) -> dict[str, Any]:
+def _split(record: RoundRecord | Trace | RadioRecord, prefix: str, arrays: dict[str, Any]) -> dict[str, Any]:
     """The record's numbers; its arrays go into `arrays`, named by their field."""
     scalars: dict[str, Any] = {}
     for name, value in ((f.name, getattr(record, f.name)) for f in fields(record)):
         if isinstance(value, np.ndarray):
             arrays[prefix + name] = value
-        elif isinstance(value, Trace):
+        elif isinstance(value, Trace | RadioRecord):
             scalars[name] = _split(value, f"{prefix}{name}.", arrays)
         else:
             scalars[name] = value
@@ -79,9 +84,23 @@ def _join(scalars: dict[str, Any], prefix: str, arrays: Any, kind: type[Any] = R
     for name in (f.name for f in fields(kind)):
         if prefix + name in arrays:
             values[name] = arrays[prefix + name]
-    if isinstance(values.get("trace"), dict):
-        values["trace"] = _join(values["trace"], f"{prefix}trace.", arrays, Trace)
+    for name, part in (("trace", Trace), ("radio", RadioRecord)):
+        if isinstance(values.get(name), dict):
+            values[name] = _join(values[name], f"{prefix}{name}.", arrays, part)
     return kind(**values)
+
+
+def _unfiled(news: TaskNews, prefix: str, arrays: dict[str, Any]) -> dict[str, Any]:
+    """The news without its files, which go into `arrays`."""
+    content, files = news.to_dict()
+    arrays |= {prefix + name: np.frombuffer(data, np.uint8) for name, data in files.items()}
+    return {**content, "files": [*files]}
+
+
+def _filed(content: dict[str, Any], prefix: str, arrays: Any) -> TaskNews:
+    """What `_unfiled` took apart."""
+    files = {name: arrays[prefix + name].tobytes() for name in content.pop("files")}
+    return TaskNews.from_dict(content, files)
 
 
 class EdgeActor:
@@ -105,8 +124,10 @@ class EdgeActor:
         """The rounds; what happens is told through `news`."""
         compute = OneThread(self._design.scenario.threads.edge)
         try:
-            rounds = build_rounds(self._design, self._step, self._cell, compute, self._on_round, self._on_event)
-            users = await rounds.run()
+            tasks = build_server_tasks(self._design, self._on_event, self._on_task)
+            on_round = tasks.then(self._on_round)
+            rounds = build_rounds(self._design, self._step, self._cell, compute, on_round, self._on_event)
+            users = await tasks.beside(rounds.run())
             self._news.outcome = Outcome(rounds.model.digest(), users, self._cell.stopping)
         except (RunFailed, NotConverged) as error:
             self._news.failure = str(error)
@@ -132,6 +153,10 @@ class EdgeActor:
 
     def _on_event(self, event: Event) -> None:
         self._news.events.append(event)
+        self._told.set()
+
+    def _on_task(self, news: TaskNews) -> None:
+        self._news.tasks.append(news)
         self._told.set()
 
 

@@ -17,9 +17,15 @@ from edge_server.compute import Compute
 from edge_server.encoders import EncoderError, build_encoder, output_shape
 from edge_server.parameter_free import Learner
 from edge_server.plan import RunPlan, UserPlan
+from edge_server.radio.radio import Radio
+from edge_server.radio_config import Run
 from edge_server.record import Event, RoundRecord
 from edge_server.rounds import InnerStep, Rounds
 from edge_server.scoring import Scorer
+from edge_server.server_tasks.beside import BesideSlots
+from edge_server.server_tasks.job import Job
+from edge_server.server_tasks.news import TaskNews
+from edge_server.server_tasks.rehearsal import rehearsed
 from edge_server.shared_model import SharedModel
 from sim.hindsight import Hindsights, Told
 from sim.presence import away
@@ -94,8 +100,13 @@ def blueprint(scenario: Scenario, run: str) -> Blueprint:
     for k, stream in enumerate(streams):
         with _part("users", k, "head"):
             build_head(scenario.users[k].head, outputs, stream.outputs, stream.dtype, seed=0)
+    with _part("radio"):
+        build_radio(scenario)
     with _part("edge", "aggregator"):
         build_aggregator(scenario.edge.aggregator).start(len(streams))
+    for index, task in enumerate(scenario.edge.server_tasks):
+        with _part("edge", "server_tasks", index):
+            rehearsed(task, scenario.seed)
     users = tuple(
         _user_plan(scenario, k, stream, shapes[k], outputs, rounds)
         for k, (stream, rounds) in enumerate(zip(streams, away(scenario), strict=True))
@@ -150,7 +161,27 @@ def build_rounds(
         oracle=design.oracle if wants_oracle(scenario) else None,
         learner=Learner.start(outer.x, first.dtype, edge.primal.curvature, anchored) if learned else None,
         trace=scenario.record.parameters,
+        radio=build_radio(scenario),
     )
+
+
+def build_radio(scenario: Scenario) -> Radio | None:
+    """The air of a run, if its scenario has one. Raises ValueError where lists, files or a policy do not fit."""
+    if scenario.radio is None:
+        return None
+    seeds = [stream_seed(scenario.seed, "radio", user.name) for user in scenario.users]
+    run = Run(seeds, scenario.rounds, scenario.slots, scenario.deadline, scenario.on_user_failure)
+    return scenario.radio.built(run)
+
+
+def build_server_tasks(
+    design: Blueprint, on_event: Callable[[Event], None], on_task: Callable[[TaskNews], None] | None
+) -> BesideSlots:
+    """The edge's server tasks, before they start; none where nobody hears of them."""
+    scenario = design.scenario
+    tasks = scenario.edge.server_tasks if on_task else ()
+    jobs = [Job(task, scenario.seed, scenario.threads.edge) for task in tasks]
+    return BesideSlots(jobs, on_event, on_task or (lambda _news: None))
 
 
 def _theorem_holds(edge: config.Edge) -> bool:

@@ -2,36 +2,33 @@
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import typer
 
 from sim import data
 from sim import report as reports
-from sim.advice import advice
 from sim.allocator import keep_buffers
 from sim.bench.commands import app as bench_app
-from sim.build import check
-from sim.console import Interrupts, Screen, fail, say, say_json, say_table
-from sim.estimate import estimate
+from sim.console import Interrupts, Screen, say, say_json
+from sim.exits import errors
 from sim.power_recorder import PowerResult
+from sim.power_resume import resume_power
+from sim.power_run import PowerWatcher
 from sim.power_run import train_power as run_power
 from sim.power_scenario import load_power
-from sim.recorder import Result
 from sim.reproduce.commands import reproduce
-from sim.runner import BadScenario, RunError
+from sim.runner import BadScenario
 from sim.runner import run as run_scenario
-from sim.scenario import ScenarioErrors, effective, json_schema, load
-
-FAILED, BAD_INPUT = 1, 2
-_MANY = 0.5
-"""Share of utilities out of range that is worth a note; far more than the 3 to 15 % of a run that learns."""
+from sim.scenario import load
+from sim.schema import json_schema
+from sim.telling import tell, tell_power, warn
+from sim.validation import tell_valid, valid
 
 
 def _version(asked: bool) -> None:
@@ -83,15 +80,15 @@ def run(
 
     Example: equiran run scenarios/quickstart.yaml --set rounds=12 --transport memory
     """
-    with _errors():
+    with errors():
         loaded = load(scenario, sets, seed, transport)
-        folder = out or Path("runs") / f"{loaded.scenario.name}-{datetime.now():%Y%m%d-%H%M%S}"
+        folder = out or _folder(loaded.scenario.name)
         screen = Screen(quiet)
         with Interrupts().caught() as interrupts:
             with screen.watching(interrupts) as watcher:
                 result = run_scenario(loaded, folder, address, watcher)
-            _warn(result, screen)
-            _tell(result, as_json)
+            warn(result, screen)
+            tell(result, as_json=as_json)
             if result.status == "stopped":
                 raise typer.Exit(interrupts.exit_code)
 
@@ -102,6 +99,9 @@ def train_power(
     sets: Sets = [],  # noqa: B006 - typer reads the default
     seed: Annotated[int | None, typer.Option(help="seed instead of the scenario's")] = None,
     out: Annotated[Path | None, typer.Option(help="run directory; default: runs/NAME-YYYYmmdd-HHMMSS")] = None,
+    stop_after: Annotated[
+        int | None, typer.Option(min=1, metavar="STEPS", help="end cleanly after so many steps; `resume` goes on")
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -109,37 +109,46 @@ def train_power(
 
     Example: equiran train-power scenarios/power/best.yaml --set edge.server_tasks.0.stages=[500,500]
     """
-    with _errors():
+    with errors():
         loaded = load_power(scenario, sets, seed)
-        folder = out or Path("runs") / f"{loaded.scenario.name}-{datetime.now():%Y%m%d-%H%M%S}"
-        with Interrupts().caught() as interrupts:
-            with Screen(quiet).training(interrupts) as watcher:
-                result = run_power(loaded, folder, watcher)
-            _tell_power(result, as_json)
-            if result.status == "stopped":
-                raise typer.Exit(interrupts.exit_code)
+        folder = out or _folder(loaded.scenario.name)
+        _trained(lambda watcher: run_power(loaded, folder, watcher, stop_after), as_json, quiet)
 
 
 @app.command()
-def validate(scenario: ScenarioFile, sets: Sets = [], as_json: Json = False) -> None:  # noqa: B006
-    """Check a scenario, print it as it would run, and estimate memory and bytes per slot.
+def resume(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="the directory of a train-power run")],
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Go on with a stopped or killed run, to the same bits as if it had never ended.
+
+    Example: equiran resume runs/power_best-20261122-101500
+    """
+    with errors():
+        _trained(lambda watcher: resume_power(folder, watcher), as_json, quiet)
+
+
+@app.command()
+def validate(
+    scenarios: Annotated[
+        list[Path], typer.Argument(metavar="SCENARIO...", help="scenarios, with slots or of a trainer")
+    ],
+    sets: Sets = [],  # noqa: B006 - typer reads the default
+    as_json: Json = False,
+) -> None:
+    """Check scenarios, print them as they would run, and estimate what they need.
 
     Example: equiran validate scenarios/quickstart.yaml --set users.attacked.task.batch=50
     """
-    with _errors():
-        loaded = load(scenario, sets)
-        if found := check(loaded):
-            raise ScenarioErrors(found)
-        needs, notes = estimate(loaded.scenario), advice(loaded.scenario)
+    with errors():
+        found = valid(scenarios, sets)
         if as_json:
-            tree = loaded.scenario.model_dump(mode="json", by_alias=True)
-            say_json({"valid": True, "scenario": tree, "estimate": needs, "notes": notes})
+            told = [one.as_dict() for one in found]
+            say_json(told[0] if len(told) == 1 else {"valid": True, "scenarios": told})
             return
-        say(effective(loaded.scenario).rstrip())
-        for name, value in needs.items():
-            say(f"# {name.replace('_', ' ')}: {value}")
-        for note in notes:
-            Screen(quiet=False).note(f"note: {note}")
+        for one in found:
+            tell_valid(one, alone=len(found) == 1)
 
 
 @app.command()
@@ -157,7 +166,7 @@ def report(
 
     Example: equiran report runs/quickstart
     """
-    with _errors():
+    with errors():
         made = reports.build(runs)
         if as_json:
             table = [dict(row) for row in reports.table(runs)]
@@ -189,11 +198,25 @@ def data_fetch(
 
     Example: equiran data fetch mnist --from ~/Downloads/mnist.zip
     """
-    with _errors():
+    with errors():
         if name != "mnist":
             raise BadScenario(f"no data set {name!r} to fetch; there is: mnist")
         folder = str(data.fetch_mnist(source, Screen(quiet).note))
         say_json({"name": name, "path": folder}) if as_json else say(folder)
+
+
+def _folder(name: str) -> Path:
+    return Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def _trained(train: Callable[[PowerWatcher], PowerResult], as_json: bool, quiet: bool) -> None:
+    """A power trainer under the eyes of whoever called it. Raises typer.Exit when it was interrupted."""
+    with Interrupts().caught() as interrupts:
+        with Screen(quiet).training(interrupts) as watcher:
+            result = train(watcher)
+        tell_power(result, as_json=as_json)
+        if result.status == "stopped" and interrupts.asked():
+            raise typer.Exit(interrupts.exit_code)
 
 
 def main() -> None:
@@ -202,80 +225,3 @@ def main() -> None:
     keep_buffers()
     sys.path.append(os.getcwd())
     app()
-
-
-@contextmanager
-def _errors() -> Iterator[None]:
-    """One line, or one line per error of a scenario, and the contract's exit code."""
-    try:
-        yield
-    except (ScenarioErrors, BadScenario, reports.UnreadableRun) as error:
-        fail(str(error))
-        raise typer.Exit(BAD_INPUT) from error
-    except (RunError, data.FetchError, OSError) as error:
-        fail(str(error))
-        raise typer.Exit(FAILED) from error
-
-
-def _warn(result: Result, screen: Screen) -> None:
-    """What the numbers do not show: users left out of slots, utilities that the dual box was not made for."""
-    for one in (result, *result.compared):
-        if rejected := one.summary["rejected"]:
-            screen.note(
-                f"note: {one.name}: {rejected} slots of users were rejected; {one.folder}/events.jsonl names them"
-            )
-        share = one.summary["out_of_range_share"]
-        if share is not None and share > _MANY:
-            screen.note(f"note: {one.name}: {share:.0%} of the utilities were outside [u_min, u_max]")
-
-
-def _tell(result: Result, as_json: bool) -> None:
-    if as_json:
-        say_json(_as_dict(result))
-        return
-    say_table([_row(one) for one in (result, *result.compared)], f"{result.name}: {result.status}")
-    say(str(result.folder))
-
-
-def _tell_power(result: PowerResult, as_json: bool) -> None:
-    told = {"name": result.name, "dir": str(result.folder), "status": result.status, "digest": result.digest}
-    if as_json:
-        say_json({**told, "steps": result.steps, **(result.power or {})})
-        return
-    if result.power is None:
-        say(f"{result.name}: {result.status} after {result.steps} steps")
-    else:
-        say_table([_power_row(task) for task in result.power["tasks"]], f"{result.name}: {result.status}")
-    say(str(result.folder))
-
-
-def _as_dict(result: Result) -> dict[str, Any]:
-    content = {"name": result.name, "dir": str(result.folder), "status": result.status, "digest": result.digest}
-    compared = {"compare": [_as_dict(other) for other in result.compared]} if result.compared else {}
-    return {**result.summary, **content, **compared}
-
-
-def _power_row(task: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "task": f"{task['problem']}/{task['n']}",
-        "mean gap": task["gap_mean"],
-        "p99": task["gap_p99"],
-        "rate": task["rate"],
-        "% of opt.": task["percent_of_optimum"],
-        "violation": task["violation_mean"],
-        "max": task["violation_max"],
-    }
-
-
-def _row(result: Result) -> dict[str, Any]:
-    summary = result.summary
-    return {
-        "run": result.name,
-        "fairness": summary["fairness_mean"],
-        "val. fairness": summary["val_fairness_mean"],
-        "worst u": summary["worst_utility"],
-        "Jain": summary["jain"],
-        "sum |w|": summary["sum_w_mean"],
-        "slots/s": summary["slots_per_second"],
-        "digest": (result.digest or "-")[:8],
-    }

@@ -142,6 +142,9 @@ class _Run:
             self._hooks.on_event(event)
         for record in news.rounds:
             self._hooks.on_round(record)
+        for task in news.tasks:
+            if self._hooks.on_task:
+                self._hooks.on_task(task)
         if news.failure:
             raise RunFailed(self._host_failure() or news.failure)
 

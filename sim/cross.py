@@ -21,7 +21,9 @@ def cross_problems(root: Node) -> Iterator[Problem]:
     yield from _convexity(root)
     yield from _step(root)
     yield from _learned(root)
+    yield from _deadline(root)
     yield from _comparison_names(root)
+    yield from _server_tasks(root)
 
 
 def _users(root: Node) -> list[tuple[str, Node]]:
@@ -159,6 +161,24 @@ def _learned(root: Node) -> Iterator[Problem]:
         yield Problem(curvature.where, "edge.primal.curvature", "exact is for step: free")
 
 
+def _deadline(root: Node) -> Iterator[Problem]:
+    """Lateness is judged by the virtual clock."""
+    deadline, radio, failure = get(root, "deadline"), get(root, "radio"), get(root, "on_user_failure")
+    given = deadline is not None and deadline.value is not None
+    on_air = radio is not None and radio.value is not None
+    if given and deadline and not on_air:
+        yield Problem(deadline.where, "deadline", "it is judged by a radio's virtual clock; give radio too")
+    if failure and failure.value == "drop" and not given:
+        yield Problem(failure.where, "on_user_failure", "drop is for users who miss a deadline: give `deadline`")
+    measured, power = get(root, "radio", "compute"), get(root, "radio", "power")
+    if given and measured and measured.value == "measured":
+        message = "measured times differ from run to run, and with a deadline so would the numbers; give seconds"
+        yield Problem(measured.where, "radio.compute", message)
+    if power and power.value == "sum_capacity" and (not given or (failure and failure.value == "wait")):
+        message = "sum_capacity gives some users no power, and they would be waited for without end"
+        yield Problem(power.where, "radio.power", f"{message}: give `deadline` and drop them")
+
+
 def _not_convex(root: Node) -> Iterator[str]:
     if get(root, "edge", "primal", "domain", "box") is None:
         yield "give edge.primal.domain as {box: c}"
@@ -173,6 +193,12 @@ def _not_convex(root: Node) -> Iterator[str]:
             yield f"{path}.front must be none"
         if _has_classes(user):
             yield f"{path}.task must have the squared loss"
+
+
+def _server_tasks(root: Node) -> Iterator[Problem]:
+    tasks = get(root, "edge", "server_tasks")
+    for index, task in enumerate(tasks.value[1:] if tasks and isinstance(tasks.value, list) else [], start=1):
+        yield Problem(task.where, f"edge.server_tasks.{index}", "a run trains at most one; give it its own scenario")
 
 
 def _comparison_names(root: Node) -> Iterator[Problem]:

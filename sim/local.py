@@ -10,8 +10,9 @@ from edge_server.cell import Cell
 from edge_server.compute import Inline, OneThread, threads
 from edge_server.judge import RunFailed
 from edge_server.record import Event, RoundRecord
+from edge_server.server_tasks.news import TaskNews
 from edge_server.service import serve
-from sim.build import Blueprint, build_rounds, build_session
+from sim.build import Blueprint, build_rounds, build_server_tasks, build_session
 from sim.memory import MemoryLine
 from sim.step import Step
 from user_client.link import StatusLost, live, open_channel
@@ -33,11 +34,12 @@ class Outcome(NamedTuple):
 
 
 class Hooks(NamedTuple):
-    """What a run tells while it goes on, and how it is asked to stop."""
+    """What a run tells while it goes on, and how it is asked to stop. on_task: None starts no server tasks."""
 
     on_round: Callable[[RoundRecord], None]
     on_event: Callable[[Event], None]
     stop: Callable[[], bool]
+    on_task: Callable[[TaskNews], None] | None = None
 
 
 def run_in_memory(design: Blueprint, step: Step, hooks: Hooks) -> Outcome:
@@ -48,11 +50,12 @@ def run_in_memory(design: Blueprint, step: Step, hooks: Hooks) -> Outcome:
 async def _in_memory(design: Blueprint, step: Step, hooks: Hooks) -> Outcome:
     counts = design.scenario.threads
     cell = Cell(design.plan, hooks.on_event, hooks.stop)
-    rounds = build_rounds(design, step, cell, Inline(counts.edge), hooks.on_round, hooks.on_event)
+    tasks = build_server_tasks(design, hooks.on_event, hooks.on_task)
+    rounds = build_rounds(design, step, cell, Inline(counts.edge), tasks.then(hooks.on_round), hooks.on_event)
     with threads(counts.user):
         for k in range(len(design.plan.users)):
             MemoryLine(cell, build_session(design, k)).join()
-        users = await rounds.run()
+        users = await tasks.beside(rounds.run())
     return Outcome(rounds.model.digest(), users, cell.stopping)
 
 
@@ -64,14 +67,15 @@ def run_over_grpc(design: Blueprint, step: Step, hooks: Hooks) -> Outcome:
 async def _over_grpc(design: Blueprint, step: Step, hooks: Hooks) -> Outcome:
     cell = Cell(design.plan, hooks.on_event, hooks.stop)
     compute = OneThread(design.scenario.threads.edge)
-    rounds = build_rounds(design, step, cell, compute, hooks.on_round, hooks.on_event)
+    tasks = build_server_tasks(design, hooks.on_event, hooks.on_task)
+    rounds = build_rounds(design, step, cell, compute, tasks.then(hooks.on_round), hooks.on_event)
     server = await serve(cell, LOOPBACK)
     sessions = [build_session(design, k) for k in range(len(design.plan.users))]
     with threads(design.scenario.threads.user):
         hosting = asyncio.create_task(host(sessions, server.address, design.plan.largest_message))
         hosting.add_done_callback(lambda task: _report(task, cell))
         try:
-            users = await rounds.run()
+            users = await tasks.beside(rounds.run())
             await hosting
         except RunFailed as failure:
             raise await _reason(hosting) or failure from None

@@ -1,6 +1,6 @@
 """The run directory of a power trainer, from its first line to its digest."""
 
-import math
+import json
 import traceback
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -9,27 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from safetensors.torch import save
+import pyarrow.compute as pc
 
 from edge_server.routed_mtl.policy import Policy
-from edge_server.routed_mtl.progress import Progress, TaskProgress
+from edge_server.routed_mtl.progress import Progress
 from edge_server.routed_mtl.training import Trainer
+from sim.json_files import write_json
+from sim.power_progress import PROGRESS, progress_batch
 from sim.power_scenario import PowerScenario
-from sim.recorder import Status, about, standing, write_json
+from sim.recorder import Status, about, standing
 from sim.records import Events, Journal
+from sim.report.files import read_table
 from sim.scenario import effective
-
-PROGRESS = pa.schema(
-    [
-        ("step", pa.int32()),
-        ("stage", pa.int8()),
-        ("loss", pa.float64()),
-        ("task", pa.string()),
-        ("task_loss", pa.float64()),
-        ("rate", pa.float64()),
-        ("violation", pa.float64()),
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -47,24 +38,19 @@ class PowerResult:
 class PowerRecorder:
     """Writes one training run's directory."""
 
-    def __init__(self, folder: Path, scenario: PowerScenario) -> None:
+    def __init__(self, folder: Path, scenario: PowerScenario, after: int | None = None) -> None:
+        """after: the step from which an earlier run goes on; its records of later steps are dropped."""
         self.folder, self._scenario = folder, scenario
-        self._started = datetime.now(UTC)
-        self.events = Events(folder)
-        self._progress = Journal(folder, "progress", PROGRESS)
+        goes_on = after is not None
+        self._started = _begun(folder) if goes_on else datetime.now(UTC)
+        self.events = Events(folder, goes_on=goes_on)
+        self._progress = Journal(folder, "progress", PROGRESS, None if after is None else _until(folder, after))
         (folder / "scenario.yaml").write_text(effective(scenario), encoding="utf-8")
         self._manifest("running")
 
     def add(self, progress: Progress) -> None:
         """One row per task of progress.parquet."""
-        columns: dict[str, Any] = {
-            "step": [progress.taken] * len(progress.tasks),
-            "stage": [progress.stage] * len(progress.tasks),
-            "loss": [progress.loss] * len(progress.tasks),
-            "task": [task.task for task in progress.tasks],
-        }
-        columns |= {name: [_numbers(task)[name] for task in progress.tasks] for name in PROGRESS.names[4:]}
-        self._progress.append(pa.RecordBatch.from_pydict(columns, schema=PROGRESS))
+        self._progress.append(progress_batch(progress))
 
     def publish(self, policy: Policy, power: dict[str, Any]) -> None:
         """policy.safetensors, policy.json and power.json."""
@@ -90,7 +76,7 @@ class PowerRecorder:
         self.finish("failed", trainer, error=line)
 
     def _save(self, trainer: Trainer) -> str:
-        state = save({name: tensor.contiguous() for name, tensor in trainer.state_dict().items()})
+        state = trainer.packed()
         path = self.folder / "state.safetensors"
         partial = path.with_suffix(".tmp")
         partial.write_bytes(state)
@@ -110,9 +96,12 @@ class PowerRecorder:
         write_json(self.folder / "manifest.json", content)
 
 
-def _numbers(task: TaskProgress) -> dict[str, float | None]:
-    """What a task's row says; null for what it does not have or has not seen yet."""
-    known = None if math.isnan(task.objective) else task.objective
-    if task.kind == "supervised":
-        return {"task_loss": known, "rate": None, "violation": None}
-    return {"task_loss": None, "rate": known, "violation": None if math.isnan(task.violation) else task.violation}
+def _begun(folder: Path) -> datetime:
+    """When the run in `folder` was started."""
+    return datetime.fromisoformat(json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["started"])
+
+
+def _until(folder: Path, step: int) -> pa.Table | None:
+    """What `progress` says of the steps up to this one; None without a record."""
+    table, _ = read_table(folder, "progress", live=True, needed=False)
+    return None if table is None else table.filter(pc.field("step") <= step)

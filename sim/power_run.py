@@ -1,31 +1,29 @@
 """A power trainer from its samples to its published policy and its scores."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any, cast
+from typing import Any
 
 from edge_server.compute import threads
 from edge_server.power_config import SampleCounts
-from edge_server.routed_mtl.design import Design
 from edge_server.routed_mtl.networks import parameter_count
 from edge_server.routed_mtl.policy import Policy
-from edge_server.routed_mtl.problems import NotConverged, Unsupervised
+from edge_server.routed_mtl.problems import NotConverged
 from edge_server.routed_mtl.progress import Progress
 from edge_server.routed_mtl.publishing import locked_tasks, publish
 from edge_server.routed_mtl.samples import draw_samples
-from edge_server.routed_mtl.tasks import Task, Tasks
 from edge_server.routed_mtl.training import Diverged, Trainer
+from edge_server.server_tasks.rehearsal import rehearsed
+from sim.checkpoint_files import NotSaved
+from sim.power_checkpoints import PowerCheckpoints, Saved
 from sim.power_recorder import PowerRecorder, PowerResult
 from sim.power_scenario import LoadedPower, PowerScenario
-from sim.power_scores import mask_overlap, score
+from sim.power_table import Scores, Trained, broken_limits, power_table, scored
+from sim.run_lock import InUse, locked
 from sim.runner import BadScenario, RunError, claim
-
-SMALL_VIOLATION = 0.02
-"""Of the limit on mean power; .01 W at the paper's .5 W."""
-LARGEST_VIOLATION = 0.2
-"""The same for the user with the largest; beyond it, that user's power hardly follows its channel."""
 
 
 @dataclass
@@ -42,41 +40,61 @@ class _Stopped(Exception):
     """Somebody wants it to stop, and training is over."""
 
 
-def train_power(loaded: LoadedPower, folder: Path, watcher: PowerWatcher) -> PowerResult:
+def train_power(loaded: LoadedPower, folder: Path, watcher: PowerWatcher, stop_after: int | None = None) -> PowerResult:
     """Trains, publishes and scores into `folder`. Stopped on request between two steps, or between two scores.
 
-    Raises BadScenario when nothing was started, RunError when it failed; both are one line.
+    stop_after: steps after which it ends as if stopped, unless they are all. Raises BadScenario when nothing was
+    started, RunError when it failed; both are one line.
     """
     scenario = loaded.scenario
     with threads(scenario.threads.edge):
-        tasks, design = _rehearsed(loaded)
+        rehearsed = rehearse(loaded)
         claim(folder)
-        run = _Run(scenario, tasks, design, PowerRecorder(folder, scenario), watcher)
-        return run.to_the_end()
+        with alone(folder):
+            run = PowerRun(scenario, rehearsed, PowerRecorder(folder, scenario), watcher, stop_after=stop_after)
+            return run.to_the_end()
 
 
-def _rehearsed(loaded: LoadedPower) -> tuple[Tasks, Design]:
-    """The tasks and the design, once a trainer on two samples of each has shown that they can be built and published.
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """No other process writes there meanwhile. Raises BadScenario."""
+    try:
+        with locked(folder):
+            yield
+    except InUse as error:
+        raise BadScenario(str(error)) from error
+
+
+def rehearse(loaded: LoadedPower) -> Trainer:
+    """A trainer on two samples of each task, which shows that its tasks and its design can be built and published.
 
     Raises BadScenario.
     """
     try:
-        tasks, design = loaded.scenario.task.built_tasks(), loaded.scenario.task.design(loaded.scenario.seed)
-        publish(Trainer(tasks, design, draw_samples(tasks, 2, design.seed, design.places)))
+        return rehearsed(loaded.scenario.task, loaded.scenario.seed)
     except (ValueError, NotConverged) as error:
         raise BadScenario(f"{loaded.where}: edge.server_tasks.0: {error}") from error
-    return tasks, design
 
 
-class _Run:
-    """One training run while it lives."""
+class PowerRun:
+    """One training run while it lives: the tasks and the design of a rehearsed trainer, from `saved` on."""
 
     def __init__(
-        self, scenario: PowerScenario, tasks: Tasks, design: Design, recorder: PowerRecorder, watcher: PowerWatcher
+        self,
+        scenario: PowerScenario,
+        rehearsed: Trainer,
+        recorder: PowerRecorder,
+        watcher: PowerWatcher,
+        *,
+        saved: Saved | None = None,
+        stop_after: int | None = None,
     ) -> None:
-        self._scenario, self._tasks, self._design = scenario, tasks, design
+        self._scenario, self._tasks, self._design = scenario, rehearsed.tasks, rehearsed.design
         self._recorder, self._watcher = recorder, watcher
         self._trainer: Trainer | None = None
+        self._saved, self._stop_after = saved, stop_after
+        self._seconds = saved.seconds if saved else 0.0
+        self._checkpoints = PowerCheckpoints(recorder.folder, scenario, self._on_save)
 
     def to_the_end(self) -> PowerResult:
         """Raises RunError, once the directory says why."""
@@ -84,6 +102,7 @@ class _Run:
         try:
             power = self._power()
         except _Stopped:
+            self._save()
             return recorder.finish("stopped", self._trainer)
         except Diverged as error:
             recorder.finish("failed", self._trainer, error=str(error))
@@ -101,21 +120,19 @@ class _Run:
         """power.json, with the policy it is about written beside it."""
         self._unless_stopped()
         samples = draw_samples(self._tasks, self._counts.train, self._design.seed, self._design.places)
-        trainer = self._trainer = Trainer(self._tasks, self._design, samples)
-        seconds = self._train(trainer)
+        trainer = Trainer(self._tasks, self._design, samples)
+        if self._saved:
+            trainer.load_state_dict(self._saved.state)
+        self._trainer = trainer
+        self._train(trainer)
+        self._save()
         policy = publish(trainer)
         self._warn_of_locked(trainer)
         scores = self._scores(policy)
         self._warn_of_violations(scores)
-        power = {
-            "scheme": self._design.scheme,
-            "seeds": [self._design.seed],
-            "steps": trainer.taken,
-            "bdnn_parameters": parameter_count(trainer.network, len(self._tasks)),
-            "tasks": scores,
-            "mask_overlap": mask_overlap(trainer),
-            "train_seconds": seconds,
-        }
+        parameters = parameter_count(trainer.network, len(self._tasks))
+        trained = Trained(self._design, trainer.taken, self._seconds, parameters, trainer.state_dict())
+        power = power_table(trained, scores)
         self._recorder.publish(policy, power)
         return power
 
@@ -123,33 +140,52 @@ class _Run:
     def _counts(self) -> SampleCounts:
         return self._scenario.task.samples
 
-    def _train(self, trainer: Trainer) -> float:
-        """All steps; returns the seconds they took."""
-        every, start = self._scenario.task.every, perf_counter()
+    def _train(self, trainer: Trainer) -> None:
+        """All steps that are left."""
         self._watcher.on_start(f"steps of {self._scenario.name}", self._design.steps)
+        before = perf_counter() - self._seconds
         while not trainer.done:
+            self._seconds = perf_counter() - before
             self._unless_stopped()
-            stage, loss = trainer.stage, trainer.step()
-            if trainer.taken % every == 0 or trainer.done:
-                self._show(trainer.progress(loss))
-            if trainer.stage != stage:
-                self._recorder.events({"event": "masks_hardened", "step": trainer.taken})
-        return perf_counter() - start
+            self._save(when_due=True)
+            self._step(trainer)
+        self._seconds = perf_counter() - before
+
+    def _step(self, trainer: Trainer) -> None:
+        stage, loss = trainer.stage, trainer.step()
+        if trainer.taken % self._scenario.task.every == 0 or trainer.done:
+            self._show(trainer.progress(loss))
+        if trainer.stage != stage:
+            self._recorder.events({"event": "masks_hardened", "step": trainer.taken})
+
+    def _save(self, *, when_due: bool = False) -> None:
+        """One that cannot be written is named; the run goes on, and an older one stands."""
+        if self._trainer is None:
+            return
+        save = self._checkpoints.save_when_due if when_due else self._checkpoints.save
+        try:
+            save(self._trainer, self._seconds)
+        except NotSaved as error:
+            self._recorder.events({"event": "not_saved", "step": self._trainer.taken, "reason": str(error)})
+            self._watcher.on_note(f"note: {error}")
+
+    def _on_save(self, step: int) -> None:
+        self._recorder.events({"event": "checkpoint", "step": step})
 
     def _show(self, progress: Progress) -> None:
         self._recorder.add(progress)
         said = f"stage {progress.stage} loss {progress.loss:.4f} violation {progress.worst_violation:.4f} W"
         self._watcher.on_progress(progress.taken, said)
 
-    def _scores(self, policy: Policy) -> list[dict[str, Any]]:
+    def _scores(self, policy: Policy) -> Scores:
         self._watcher.on_start("tasks to score", len(self._tasks))
-        scores = []
-        for done, task in enumerate(self._tasks, start=1):
-            self._unless_stopped()
-            supervised = task.problem.kind == "supervised"
-            samples = self._counts.test if supervised else self._counts.violation
-            scores.append(score(policy, task.problem, task.users, self._design.seed, samples))
-            self._watcher.on_progress(done, "")
+        self._unless_stopped()
+        scores: Scores = []
+        for entry in scored(policy, self._tasks, self._design.seed, self._counts):
+            scores.append(entry)
+            self._watcher.on_progress(len(scores), "")
+            if len(scores) < len(self._tasks):
+                self._unless_stopped()
         return scores
 
     def _warn_of_locked(self, trainer: Trainer) -> None:
@@ -157,21 +193,17 @@ class _Run:
             self._recorder.events({"event": "locked", "task": name})
             self._watcher.on_note(f"note: {name} is locked: its rate is below that of constant power; try another seed")
 
-    def _warn_of_violations(self, scores: list[dict[str, Any]]) -> None:
-        for task, entry in zip(self._tasks, scores, strict=True):
-            if task.problem.kind == "unsupervised":
-                limit = cast("Unsupervised", task.problem).mean_power(task.users)
-                self._warn_beyond(task, "the mean power", entry["violation_mean"], SMALL_VIOLATION * limit)
-                self._warn_beyond(task, "one user's mean power", entry["violation_max"], LARGEST_VIOLATION * limit)
-
-    def _warn_beyond(self, task: Task, what: str, violation: float, allowed: float) -> None:
-        if abs(violation) > allowed:
-            self._recorder.events({"event": "violation", "task": str(task), "of": what, "watts": violation})
-            self._watcher.on_note(
-                f"note: {task}: {what} misses its limit by {violation:+.4f} W, more than {allowed:g} W: "
-                "its rate is not a result"
-            )
+    def _warn_of_violations(self, scores: Scores) -> None:
+        for broken in broken_limits(self._tasks, scores):
+            self._recorder.events(broken.event)
+            self._watcher.on_note(broken.note)
 
     def _unless_stopped(self) -> None:
-        if self._watcher.stop():
+        if self._watcher.stop() or self._is_enough():
             raise _Stopped
+
+    def _is_enough(self) -> bool:
+        """Whether it was to stop here, and there are steps left to stop before."""
+        if self._stop_after is None or self._trainer is None or self._trainer.done:
+            return False
+        return self._trainer.taken >= self._stop_after

@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from edge_server.config import Config
+from edge_server.config_base import Config
 from edge_server.power_config import RoutedMtl
 from sim.check import Rules, problems
-from sim.scenario import Name, ThreadCount, opened, refuse
-from sim.yaml_lines import Node, Problem, plain, where
+from sim.scenario import SLOT_KEYS, Name, ThreadCount, opened, refuse
+from sim.yaml_lines import Node, Problem, get, plain, where
 
 
 class EdgeThreads(Config):
@@ -66,11 +66,10 @@ RULES = Rules(
     reasons={},
     patterns={
         "name": "letters, digits, - and _, beginning with a letter, digit or _, at most 64",
-        "problem": "p3, p4 or package.module:Class",
+        "problem": "p3, p3_min_max, p4 or package.module:Class",
         "device": "cpu, cuda or cuda:N",
     },
 )
-_SLOTS = {"users", "rounds", "slots"}
 
 
 def load_power(path: Path, sets: Sequence[str] = (), seed: int | None = None) -> LoadedPower:
@@ -83,6 +82,6 @@ def load_power(path: Path, sets: Sequence[str] = (), seed: int | None = None) ->
 def _problems(root: Node) -> list[Problem]:
     if not isinstance(root.value, dict):
         return [Problem(root.where, "", "a scenario is a mapping, beginning with `schema: 1`")]
-    if root.value.keys() >= _SLOTS:
-        return [Problem(root.where, "", "a scenario with slots; this command trains a server task by itself")]
+    if root.value.keys() >= SLOT_KEYS or not (get(root, "edge", "server_tasks") or SLOT_KEYS.isdisjoint(root.value)):
+        return [Problem(root.where, "", "a scenario with slots; give it to `equiran run`")]
     return [*problems(PowerScenario, root, "", RULES)]

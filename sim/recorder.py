@@ -1,6 +1,5 @@
 """One run's directory, from its first line to its digest (contract.md)."""
 
-import json
 import platform
 import traceback
 from dataclasses import dataclass, field
@@ -12,11 +11,14 @@ from time import perf_counter
 from typing import Any, Literal
 
 from edge_server.fairness import AlphaFair
-from edge_server.record import RoundRecord
+from edge_server.record import RadioRecord, RoundRecord
 from sim.build import Blueprint
+from sim.json_files import write_json
 from sim.local import Outcome
+from sim.radio_records import RADIO, Bill, radio_batch
 from sim.records import ROUNDS, SLOTS, DigestRows, Events, Journal, Traces, rounds_batch, slots_batch
 from sim.scenario import effective
+from sim.server_task_records import ServerTaskRecords
 from sim.step import Step, described
 from sim.streams import write_streams
 from sim.summary import Summary
@@ -37,18 +39,22 @@ class Result:
 
 
 class Recorder:
-    """Writes one run's directory."""
+    """Writes one run's directory. `tasks` writes what the edge's server tasks leave there."""
 
     def __init__(self, folder: Path, name: str, design: Blueprint):
         scenario = design.scenario
         self._folder, self._name, self._scenario = folder, name, scenario
         self._users = [user.name for user in scenario.users]
         self._started, self._clock = datetime.now(UTC), perf_counter()
+        self._wall: float | None = None
         self.step: Step | None = None
         self.events = Events(folder)
         self._slots = Journal(folder, "slots", SLOTS) if scenario.record.slots else None
         self._rounds = Journal(folder, "rounds", ROUNDS)
+        self._radio = Journal(folder, "radio", RADIO) if scenario.radio and scenario.record.slots else None
+        self._bill = Bill(self._users, scenario.radio.user_power) if scenario.radio else None
         self._traces = Traces(folder)
+        self.tasks = ServerTaskRecords(folder, scenario.edge.server_tasks, scenario.seed)
         self._digest_rows = DigestRows()
         rule = scenario.edge.aggregator
         self._summary = Summary(self._users, AlphaFair(rule.alpha, rule.u_min, rule.u_max))
@@ -67,8 +73,17 @@ class Recorder:
         self._rounds.append(rounds_batch(record, self._users))
         self._digest_rows.append(record)
         self._summary.add(record)
+        self._wall = perf_counter() - self._clock
+        if record.radio is not None:
+            self._add_radio(record.round, record.radio)
         if record.trace is not None:
             self._traces.append(record.trace)
+
+    def _add_radio(self, round_: int, record: RadioRecord) -> None:
+        if self._radio:
+            self._radio.append(radio_batch(round_, record, self._users))
+        if self._bill:
+            self._bill.add(record)
 
     def finish(self, status: Status, outcome: Outcome | None, error: str | None = None) -> Result:
         """Turn journals into Parquet, write summary and manifest."""
@@ -79,9 +94,13 @@ class Recorder:
         if self._slots:
             self._slots.finish()
         self._rounds.finish()
+        if self._radio:
+            self._radio.finish()
         self._traces.finish()
-        table = self._summary.table(perf_counter() - self._clock, digest)
-        table |= {**described(self.step), "events": self.events.counts}
+        table = self._summary.table(perf_counter() - self._clock if self._wall is None else self._wall, digest)
+        table |= {**described(self.step), "server_tasks": self.tasks.finish(), "events": self.events.counts}
+        if self._bill:
+            table["bill"] = self._bill.table()
         write_json(self._folder / "summary.json", table)
         parties = outcome and {
             "edge": outcome.edge.hex(),
@@ -124,7 +143,7 @@ class Recorder:
 
 def about(name: str, scenario: str) -> dict[str, Any]:
     """How a manifest begins: the run, its scenario's name, and the versions its numbers depend on."""
-    return {"schema": 1, "name": name, "scenario": scenario, **_versions()}
+    return {"schema": 1, "name": name, "scenario": scenario, **versions()}
 
 
 def standing(started: datetime, status: str, error: str | None, digest: str | None) -> dict[str, Any]:
@@ -139,15 +158,8 @@ def standing(started: datetime, status: str, error: str | None, digest: str | No
     }
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
     """Of what a run's numbers depend on, as a manifest names them."""
     packages = {"equiran": "equiran", "torch": "torch", "ray": "ray", "grpc": "grpcio", "numpy": "numpy"}
     found = {key: version(package) for key, package in packages.items()}
     return {"equiran": found.pop("equiran"), "python": platform.python_version(), **found}
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file, whole or not at all."""
-    partial = path.with_suffix(".tmp")
-    partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    partial.replace(path)

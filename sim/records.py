@@ -1,6 +1,7 @@
 """What a run leaves behind: append-only journals while it lives, Parquet and JSON when it ends (contract.md)."""
 
 import json
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,6 +53,7 @@ _PER_ROUND = (
     "primal_regret",
     "drift",
     "gradient_norm",
+    "virtual_seconds",
     "capped",
 )
 ROUNDS = pa.schema(
@@ -64,13 +66,22 @@ _ROWS = 65_536
 
 
 class Journal:
-    """An Arrow IPC stream that grows by one batch a round and becomes a Parquet file in the end."""
+    """An Arrow IPC stream that grows by one batch a round and becomes a Parquet file in the end.
 
-    def __init__(self, folder: Path, name: str, schema: pa.Schema):
+    kept: rows of a run that goes on, to begin with; they replace the journal or the Parquet file of before.
+    """
+
+    def __init__(self, folder: Path, name: str, schema: pa.Schema, kept: pa.Table | None = None):
         self._arrows = folder / f"{name}.arrows"
         self._parquet = folder / f"{name}.parquet"
-        self._file = self._arrows.open("wb")
+        partial = folder / f"{name}.tmp"
+        self._file = partial.open("wb")
         self._writer = pa.ipc.new_stream(self._file, schema)
+        for batch in kept.to_batches() if kept is not None else ():
+            self.append(batch)
+        self._file.flush()
+        partial.replace(self._arrows)
+        self._parquet.unlink(missing_ok=True)
 
     def append(self, batch: pa.RecordBatch) -> None:
         """Write one batch; readable at once."""
@@ -93,10 +104,13 @@ class Journal:
 
 
 class Events:
-    """`events.jsonl`: everything that happened to someone, as it happens."""
+    """`events.jsonl`: everything that happened to someone, as it happens. goes_on: after what is there."""
 
-    def __init__(self, folder: Path):
-        self._file = (folder / "events.jsonl").open("w", encoding="utf-8")
+    def __init__(self, folder: Path, *, goes_on: bool = False):
+        path = folder / "events.jsonl"
+        if goes_on:
+            _cut_unfinished_line(path)
+        self._file = path.open("a" if goes_on else "w", encoding="utf-8")
         self.counts: dict[str, int] = {}
 
     def __call__(self, event: Event) -> None:
@@ -110,6 +124,12 @@ class Events:
     def close(self) -> None:
         """Ends the file."""
         self._file.close()
+
+
+def _cut_unfinished_line(path: Path) -> None:
+    if path.exists():
+        content = path.read_bytes()
+        os.truncate(path, content.rfind(b"\n") + 1)
 
 
 class DigestRows:

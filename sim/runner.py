@@ -15,9 +15,10 @@ from edge_server.record import RoundRecord
 from sim.advice import advice
 from sim.build import Blueprint, PartError, blueprint
 from sim.fairness_measures import price_of_fairness
+from sim.json_files import write_json
 from sim.local import Hooks, Outcome, run_in_memory, run_over_grpc
 from sim.oracle import NotConverged
-from sim.recorder import Recorder, Result, Status, write_json
+from sim.recorder import Recorder, Result, Status
 from sim.scenario import Loaded, Record, Scenario, compared
 from sim.step import Step
 from sim.theory import NoTheory, resolve_step
@@ -103,12 +104,14 @@ def _run_one(name: str, folder: Path, design: Blueprint, cluster: Any, watcher: 
         recorder.add(record)
         watcher.on_round(record)
 
-    hooks = Hooks(on_round, recorder.events, watcher.stop)
+    hooks = Hooks(on_round, recorder.events, watcher.stop, recorder.tasks)
     try:
         recorder.write_streams()
         step = resolve_step(design, watcher.on_note, watcher.stop)
         recorder.step = step
         outcome = _go(design, step, hooks, cluster)
+        if not outcome.stopped:
+            recorder.tasks.score(recorder.events, watcher.on_note, watcher.stop)
     except (RunFailed, NotConverged, NoTheory) as error:
         if watcher.stop():
             return recorder.finish("stopped", None, str(error))
@@ -149,7 +152,8 @@ def _utilities(result: Result) -> NDArray[np.float64]:
 
 def _numbers(scenario: Scenario) -> Scenario:
     """What a scenario says about its numbers: not where it runs, what it writes and what stands beside it."""
-    elsewhere = {"transport": "memory", "hosts": "auto", "compare": (), "record": Record()}
+    edge = scenario.edge.model_copy(update={"server_tasks": ()})
+    elsewhere = {"transport": "memory", "hosts": "auto", "compare": (), "record": Record(), "edge": edge}
     return scenario.model_copy(update=elsewhere)
 
 

@@ -1,6 +1,7 @@
 """The scenario tree: one YAML file is one experiment, validated and frozen before anything starts."""
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,9 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 import yaml
 from pydantic import ConfigDict, Field
 
-from edge_server.config import Config, Edge
+from edge_server.config import Edge
+from edge_server.config_base import Config
+from edge_server.radio_config import OfTheAir
 from sim.check import Rules, problems
 from sim.cross import cross_problems
 from sim.overrides import USER_CAP, UnknownPath, expanded, is_crowd, name_of, override, setting
@@ -20,6 +23,9 @@ Count = Annotated[int, Field(ge=1, le=1_000_000)]
 ThreadCount = Annotated[int, Field(ge=1, le=256)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}$")]
 Users = TypeVar("Users")
+_TASKS = re.compile(r"edge(\.server_tasks(\..*)?)?$")
+OnFailure = Literal["wait", "drop", "fail"]
+SLOT_KEYS = frozenset(("users", "rounds", "slots"))
 
 
 class Threads(Config):
@@ -58,6 +64,10 @@ class Crowd(Config):
     template: Template
 
 
+def _by_deadline(tree: dict[str, Any]) -> OnFailure:
+    return "wait" if tree.get("deadline") is None else "drop"
+
+
 class _Tree(Config, Generic[Users]):
     schema_number: Literal[1] = Field(alias="schema")
     name: Name
@@ -69,12 +79,12 @@ class _Tree(Config, Generic[Users]):
     hosts: Literal["auto", "per_user"] | Count = "auto"
     users: Users
     edge: Edge
-    radio: None = None
+    radio: OfTheAir | None = None
     compare: tuple[Comparison, ...] = ()
     faults: tuple[()] = ()
-    deadline: None = None
+    deadline: Annotated[float, Field(gt=0)] | None = None
     patience: Annotated[float, Field(gt=0)] = 60.0
-    on_user_failure: Literal["wait", "fail"] = "wait"
+    on_user_failure: OnFailure = Field(default_factory=_by_deadline)
     security: None = None
     record: Record = Record()
 
@@ -113,12 +123,8 @@ class Loaded:
 
 RULES = Rules(
     later={
-        "radio": (lambda value: value is not None, "this version has no radio yet; leave it null"),
-        "deadline": (lambda value: value is not None, "this version has no deadlines yet; leave it null"),
         "security": (lambda value: value is not None, "this version has no security yet; leave it null"),
         "faults": (lambda value: value != [], "this version has no faults yet; leave it []"),
-        "server_tasks": (lambda value: value != [], "this version has no server tasks yet; leave it []"),
-        "on_user_failure": (lambda value: value == "drop", "this version cannot drop users yet; use wait or fail"),
     },
     reasons={
         ("alpha", "less_than_equal"): "beyond 10 it is max-min in all but name, and weights span (u_max/u_min)^alpha",
@@ -128,6 +134,8 @@ RULES = Rules(
     patterns={
         "name": "letters, digits, - and _ (dots for users), beginning with a letter, digit or _, at most 64",
         "kind": "package.module:Class",
+        "problem": "p3, p3_min_max, p4 or package.module:Class",
+        "device": "cpu, cuda or cuda:N",
     },
 )
 
@@ -191,9 +199,14 @@ def _entries(root: Node) -> list[Node]:
 
 
 def _applied(root: Node, entry: Node) -> Node:
-    """The tree with one comparison's overrides. Raises UnknownPath."""
+    """The tree with one comparison's overrides. Raises UnknownPath.
+
+    Server tasks change no slot, and training again would cost as much again: only an entry that names them has any.
+    """
     assert isinstance(entry.value, dict)
     root = override(root, "compare", Node([], entry.where))
+    if get(root, "edge", "server_tasks") and not any(_TASKS.match(key) for key in entry.value):
+        root = override(root, "edge.server_tasks", Node([], entry.where))
     for dotted, value in entry.value.items():
         if dotted != "name":
             root = override(root, dotted, value)
@@ -217,10 +230,16 @@ def _entry_problems(root: Node, entry: Node, known: set[tuple[str, str]]) -> Ite
             yield Problem(place, f"{name}.{problem.path}".rstrip("."), problem.message)
 
 
+def trains_alone(root: Node) -> bool:
+    """Whether a tree is a power scenario: a server task, and nothing of users and slots."""
+    keys = root.value.keys() if isinstance(root.value, dict) else ()
+    return get(root, "edge", "server_tasks") is not None and SLOT_KEYS.isdisjoint(keys)
+
+
 def _problems(root: Node) -> list[Problem]:
     if not isinstance(root.value, dict):
         return [Problem(root.where, "", "a scenario is a mapping, beginning with `schema: 1`")]
-    if get(root, "edge", "server_tasks") and not root.value.keys() & {"users", "rounds", "slots"}:
+    if trains_alone(root):
         return [Problem(root.where, "", "no slots, only a server task; give it to `equiran train-power`")]
     return [*problems(Written, root, "", RULES), *cross_problems(root)]
 
@@ -239,23 +258,30 @@ def _line(problem: Problem) -> int:
     return int(line) if line.isdecimal() else 0
 
 
+_FILE_KEYS = {"arrays": "path", "trace": "path", "routed_mtl": "policy"}
+_FILE = "task.path"
+_DOTTED = (_FILE, "radio.path", "radio.power.policy")
+"""How the keys of overrides end that name a file."""
+
+
 def _absolute(node: Node, folder: Path, key: str = "") -> Node:
-    """The tree with the paths of `arrays` tasks made absolute; they are relative to the scenario's folder."""
+    """The tree with its files' paths made absolute; they are relative to the scenario's folder."""
     if isinstance(node.value, list):
         return Node([_absolute(item, folder) for item in node.value], node.where)
     if isinstance(node.value, dict):
         children = {name: _absolute(child, folder, name) for name, child in node.value.items()}
-        if _is_arrays(node) and (file := children.get("path")):
-            children["path"] = _absolute(file, folder, "task.path")
+        if (name := _file_key(node)) and (file := children.get(name)):
+            children[name] = _absolute(file, folder, _FILE)
         return Node(children, node.where)
-    if key.endswith("task.path") and isinstance(node.value, str):
+    if key.endswith(_DOTTED) and isinstance(node.value, str):
         return Node(os.path.abspath(folder / node.value), node.where)
     return node
 
 
-def _is_arrays(node: Node) -> bool:
+def _file_key(node: Node) -> str | None:
+    """The key that names a file in a part of this kind."""
     kind = get(node, "kind")
-    return kind is not None and kind.value == "arrays"
+    return None if kind is None else _FILE_KEYS.get(str(kind.value))
 
 
 class _Dumper(yaml.SafeDumper):
@@ -276,8 +302,3 @@ def effective(scenario: Config) -> str:
     """The scenario as YAML that runs as it is, from any folder, and loads to an equal one."""
     tree = scenario.model_dump(mode="json", by_alias=True)
     return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
-
-
-def json_schema() -> dict[str, Any]:
-    """JSON Schema of a scenario file, for editors."""
-    return Written.model_json_schema(by_alias=True)

@@ -25,8 +25,11 @@ class Summary:
         self._rounds = 0
         self._sums = dict.fromkeys(_MEANS, 0.0)
         self._known = dict.fromkeys(_MEANS, 0)
-        self._counts = dict.fromkeys(("applied", "late", "rejected", "absent", "out_of_range", "capped"), 0)
+        self._counts = dict.fromkeys(
+            ("applied", "late", "rejected", "absent", "out_of_range", "capped", "deadline_misses"), 0
+        )
         self._slots = 0
+        self._virtual = np.nan
 
     def add(self, record: RoundRecord) -> None:
         """One more round."""
@@ -46,7 +49,9 @@ class Summary:
             self._counts[name] += int((record.status == code).sum())
         self._counts["out_of_range"] += int(record.out_of_range.sum())
         self._counts["capped"] += record.capped
+        self._counts["deadline_misses"] += 0 if record.radio is None else int(record.radio.late.sum())
         self._slots += len(record.loss)
+        self._virtual = record.virtual_seconds
 
     @property
     def utility(self) -> Utilities:
@@ -73,7 +78,7 @@ class Summary:
             **self._counts,
             "out_of_range_share": self._counts["out_of_range"] / n if (n := self._counts["applied"]) else None,
             "wall_seconds": wall_seconds,
-            "virtual_seconds": None,
+            "virtual_seconds": _number(self._virtual),
             "slots_per_second": self._slots / wall_seconds if wall_seconds > 0 else None,
             "digest": digest,
         }

@@ -14,11 +14,12 @@ from pydantic.fields import FieldInfo
 import runs
 from edge_server import config as edge
 from edge_server import power_config as power
+from edge_server import radio_config as radio
 from protos import PROTOCOL
 from protos import edge_pb2 as pb
 from sim import power_scenario as power_tree
 from sim import scenario as tree
-from sim.power_recorder import PROGRESS
+from sim.power_progress import PROGRESS
 from sim.power_run import PowerWatcher, train_power
 from sim.records import ROUNDS, SLOTS
 from sim.scenario import ScenarioErrors, load
@@ -26,6 +27,7 @@ from user_client import config as user
 
 ROOT = Path(__file__).parent.parent
 SCENARIO = (ROOT / "docs/scenario.md").read_text(encoding="utf-8")
+RADIO_PAGE = (ROOT / "docs/radio.md").read_text(encoding="utf-8")
 POWER_PAGE = (ROOT / "docs/power.md").read_text(encoding="utf-8")
 PROTOCOL_PAGE = (ROOT / "docs/protocol.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -88,9 +90,23 @@ POWER_MODELS: dict[type[BaseModel], str] = {
     power.Jakes: "Channel jakes",
     power.Cell: "Channel cell",
 }
+ALONE = {power_tree.PowerScenario, power_tree.EdgeThreads, power_tree.PowerEdge}
+"""Of a power scenario alone."""
+RADIO_MODELS: dict[type[BaseModel], str] = {
+    radio.Rayleigh: "Radio rayleigh",
+    radio.Rician: "Radio rician",
+    radio.Jakes: "Radio jakes",
+    radio.Recorded: "Radio trace",
+    radio.Ring: "Ring",
+    radio.Compute: "Compute",
+    radio.Payloads: "Payloads",
+    radio.Routed: "Power routed_mtl",
+    radio.CustomPower: "Your own power policy",
+}
 SECTIONS = [
     *((SCENARIO, model, heading) for model, heading in MODELS.items()),
     *((POWER_PAGE, model, heading) for model, heading in POWER_MODELS.items()),
+    *((RADIO_PAGE, model, heading) for model, heading in RADIO_MODELS.items()),
 ]
 
 
@@ -136,7 +152,7 @@ def choices(kind: Any) -> Iterator[Any]:
 
 
 def default(field: FieldInfo) -> str:
-    value = field.get_default()
+    value = field.get_default(call_default_factory=True, validated_data={})
     if field.is_required():
         return "required"
     if isinstance(value, BaseModel) or (isinstance(value, tuple) and value and isinstance(value[0], BaseModel)):
@@ -147,7 +163,7 @@ def default(field: FieldInfo) -> str:
 
 
 def test_every_part_of_a_scenario_has_its_section() -> None:
-    assert reachable(tree.Written, set()) == set(MODELS)
+    assert reachable(tree.Written, set()) == {*MODELS, *RADIO_MODELS, *POWER_MODELS} - ALONE
     assert reachable(power_tree.PowerScenario, set()) == set(POWER_MODELS)
 
 

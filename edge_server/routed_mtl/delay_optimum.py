@@ -54,11 +54,16 @@ def minimise_delay(gain: ArrayLike, bits: ArrayLike, bandwidth: float, p_tot: fl
     return DelayOptimum(power, np.exp(log_multipliers.mean(axis=-1)), spread)
 
 
-def mean_delay(gain: ArrayLike, power: ArrayLike, bits: ArrayLike, bandwidth: float) -> Array:
-    """(1/N) sum_n L_n / (W log2(1 + a_n P_n)) in s, [...]; infinite where a user has no power. Arguments as above."""
+def delays(gain: ArrayLike, power: ArrayLike, bits: ArrayLike, bandwidth: float) -> Array:
+    """L_n / (W log2(1 + a_n P_n)) in s, [..., N]; infinite where a user has no power. Arguments as above."""
     rate = np.log1p(np.multiply(gain, power)) * (bandwidth / math.log(2))
     with np.errstate(divide="ignore"):
-        return np.asarray(np.mean(np.divide(bits, rate), axis=-1), dtype=np.float64)
+        return np.asarray(np.divide(bits, rate), dtype=np.float64)
+
+
+def mean_delay(gain: ArrayLike, power: ArrayLike, bits: ArrayLike, bandwidth: float) -> Array:
+    """The mean of `delays` over the users in s, [...]."""
+    return np.asarray(delays(gain, power, bits, bandwidth).mean(axis=-1))
 
 
 def _powers(a: Array, log_pull: Array, p_tot: float) -> Array:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from edge_server.routed_mtl.design import Design
 from edge_server.routed_mtl.losses import Batch, Group, group_tasks
-from edge_server.routed_mtl.samples import Samples, features_of
+from edge_server.routed_mtl.samples import Samples, inputs_of, skipped
 from edge_server.routed_mtl.streams import torch_stream
 from edge_server.routed_mtl.tasks import Tasks
 
@@ -45,8 +45,9 @@ class Drawer:
         drawn = torch.randint(samples.instances, (len(rows), design.batch), generator=self.generator)
         gains = _gather(samples.gains, rows, drawn)
         presence = (samples.presence if chosen is None else samples.presence[chosen]).unsqueeze(1)
-        features = features_of(gains, presence, design.inputs)
-        log_gain = features_of(gains, presence, "log_gain") if design.skip else None
+        loads = None if samples.loads is None else _gather(samples.loads, rows, drawn)
+        features = inputs_of(gains, loads, presence, design.inputs)
+        log_gain = skipped(gains, loads, presence) if design.skip else None
         labels = self._labels(rows.tolist(), drawn)
         return Batch(chosen, presence, gains, labels, features, log_gain)
 

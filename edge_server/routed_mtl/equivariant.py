@@ -16,12 +16,17 @@ class DeepSet(nn.Module):
     It is told the problem (one-hot) and ln(N / 10), nothing else of the task. A skip is one scalar per problem.
     """
 
-    def __init__(self, code: Tensor, problems: Tensor, generator: torch.Generator, skip: bool = False) -> None:
-        """code [K, c]: `set_code` of each task. problems [K]: the index of each task's problem."""
+    def __init__(
+        self, code: Tensor, problems: Tensor, generator: torch.Generator, skip: bool = False, features: int = 1
+    ) -> None:
+        """code [K, c]: `set_code` of each task. problems [K]: the index of each task's problem.
+
+        features: numbers per user, 2 where it is told the payloads.
+        """
         super().__init__()
         self.register_buffer("code", code)
         self.register_buffer("problems", problems)
-        self.first = nn.Parameter(_glorot(WIDTH, 1 + code.shape[1], generator))
+        self.first = nn.Parameter(_glorot(WIDTH, features + code.shape[1], generator))
         self.first_bias = nn.Parameter(torch.zeros(WIDTH))
         self.inner = nn.Parameter(torch.stack([_glorot(WIDTH, 3 * WIDTH, generator) for _ in range(DEPTH)]))
         self.inner_bias = nn.Parameter(torch.zeros(DEPTH, WIDTH))
@@ -33,7 +38,10 @@ class DeepSet(nn.Module):
     problems: Tensor
 
     def forward(self, features: Tensor, log_gain: Tensor | None, presence: Tensor, tasks: Tensor | None) -> Tensor:
-        """Logits [T, B, N] of features [T, B, N] and presence [T, 1, N]; what stands in padded places is unused."""
+        """Logits [T, B, N] of features [T, B, N], or with payloads behind them [T, B, 2 N], and presence [T, 1, N].
+
+        What stands in padded places is unused.
+        """
         code = self.code if tasks is None else self.code[tasks]
         hidden = embed(features, code, self.first, self.first_bias)
         for weight, bias in zip(self.inner, self.inner_bias, strict=True):
@@ -53,9 +61,12 @@ def set_code(problem: int, problems: int, users: int) -> list[float]:
 
 
 def embed(features: Tensor, code: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """First layer: features [T, B, N], code [T, c] to hidden [T, B, N, WIDTH]."""
-    told = (code @ weight[:, 1:].T + bias).view(-1, 1, 1, WIDTH)
-    return torch.relu(features.unsqueeze(-1) * weight[:, 0] + told)
+    """First layer: features [T, B, f N], feature by feature, and code [T, c] to hidden [T, B, N, WIDTH]."""
+    each = weight.shape[1] - code.shape[1]
+    told = (code @ weight[:, each:].T + bias).view(-1, 1, 1, WIDTH)
+    for number, feature in enumerate(features.chunk(each, dim=-1)):
+        told = feature.unsqueeze(-1) * weight[:, number] + told
+    return torch.relu(told)
 
 
 def mix(hidden: Tensor, presence: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ LAYERS = 7
 
 
 class Function(Protocol):
-    """Logits [B, N] of features [B, N] for one task and one N; ready to be called many times."""
+    """Logits [B, N] of features [B, N], or with the payloads behind them [B, 2 N], for one task and one N."""
 
     def __call__(self, features: Array) -> Array:
         """The logits, in an array of their own."""
@@ -25,6 +25,11 @@ class Folded(Protocol):
 
     architecture: ClassVar[str]
     any_users: ClassVar[bool]
+
+    @property
+    def payloads(self) -> bool:
+        """Whether the users' payloads follow their gains in the inputs."""
+        ...
 
     def function(self, task: int, users: int) -> Function:
         """The function of task number `task` for `users` users (at most the task's own N unless `any_users`)."""
@@ -45,11 +50,19 @@ class FoldedTrunk:
     architecture: ClassVar[str] = "trunk"
     any_users: ClassVar[bool] = False
 
+    @property
+    def payloads(self) -> bool:
+        """Whether it has two inputs per output."""
+        return bool(self.weights[0].shape[1] == 2 * self.weights[-1].shape[2])
+
     def function(self, task: int, users: int) -> "DenseFunction":
-        """The first `users` inputs and outputs of this task's layers."""
+        """The first `users` inputs (gains, and payloads) and outputs of this task's layers."""
         weights = [weight[task] for weight in self.weights]
         biases = [bias[task] for bias in self.biases]
-        weights[0], weights[-1], biases[-1] = weights[0][:users], weights[-1][:, :users], biases[-1][:users]
+        places = weights[-1].shape[1]
+        starts = (0, places) if self.payloads else (0,)
+        weights[0] = np.concatenate([weights[0][start : start + users] for start in starts])
+        weights[-1], biases[-1] = weights[-1][:, :users], biases[-1][:users]
         return DenseFunction(tuple(np.ascontiguousarray(w) for w in weights), tuple(biases))
 
     def arrays(self) -> Arrays:
@@ -65,6 +78,8 @@ class FoldedTrunk:
         inputs = [weight.shape[1] for weight in weights[1:]]
         if any(w.ndim != 3 for w in weights) or [b.shape for b in biases] != [w.shape[::2] for w in weights]:
             raise ValueError("weights and biases do not fit")
+        if weights[0].shape[1] not in (weights[-1].shape[2], 2 * weights[-1].shape[2]):
+            raise ValueError("inputs and outputs do not fit")
         if inputs != [weight.shape[2] for weight in weights[:-1]]:
             raise ValueError("layers do not fit each other")
         return cls(weights, biases)
@@ -78,7 +93,7 @@ class DenseFunction:
     biases: tuple[Array, ...]
 
     def __call__(self, features: Array) -> Array:
-        """[B, N] to [B, N]."""
+        """[B, in] to [B, N]."""
         x = features
         for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
             x = x @ weight
@@ -99,12 +114,27 @@ class FoldedSet:
     architecture: ClassVar[str] = "deep_set"
     any_users: ClassVar[bool] = True
 
+    @property
+    def payloads(self) -> bool:
+        """Whether its first layer takes two numbers of every user."""
+        return self._features == 2
+
+    @property
+    def _features(self) -> int:
+        """What is left of the first layer's inputs beside the problem's one-hot and ln(N / 10)."""
+        return int(self.parameters["first"].shape[1] - self._problems - 1)
+
+    @property
+    def _problems(self) -> int:
+        return int(self.problems.max()) + 1
+
     def function(self, task: int, users: int) -> "SetFunction":
         """For any number of users."""
         p = self.parameters
-        problem, count = int(self.problems[task]), int(self.problems.max()) + 1
-        told = p["first"][:, 1 + problem] + p["first"][:, 1 + count] * np.float32(np.log(users / 10))
-        return SetFunction(p, (told + p["first_bias"]).astype(np.float32))
+        each = self._features
+        problem, number = each + int(self.problems[task]), each + self._problems
+        told = p["first"][:, problem] + p["first"][:, number] * np.float32(np.log(users / 10))
+        return SetFunction(p, (told + p["first_bias"]).astype(np.float32), each)
 
     def arrays(self) -> Arrays:
         """Its parameters and `problems`."""
@@ -118,21 +148,28 @@ class FoldedSet:
         width = parameters["first"].shape[0]
         if parameters["inner"].shape[1:] != (width, 3 * width) or parameters["last"].shape != (1, width):
             raise ValueError("layers do not fit each other")
-        return cls(parameters, arrays["problems"].astype(np.int64))
+        folded = cls(parameters, arrays["problems"].astype(np.int64))
+        if folded._features not in (1, 2):
+            raise ValueError("the first layer does not fit the number of problems")
+        return folded
 
 
 @dataclass(frozen=True)
 class SetFunction:
-    """The deep set for one task and N; told [WIDTH] is the first bias."""
+    """The deep set for one task and N; told [WIDTH] is the first bias, features the numbers of every user."""
 
     parameters: Arrays
     told: Array
+    features: int
 
     def __call__(self, features: Array) -> Array:
-        """[B, N] to [B, N]."""
+        """[B, f N] to [B, N]."""
         p = self.parameters
         width = self.told.shape[0]
-        hidden = np.maximum(features[..., None] * p["first"][:, 0] + self.told, 0)
+        hidden = self.told
+        for number, feature in enumerate(np.split(features, self.features, axis=1)):
+            hidden = feature[..., None] * p["first"][:, number] + hidden
+        hidden = np.maximum(hidden, 0)
         for weight, bias in zip(p["inner"], p["inner_bias"], strict=True):
             pooled = np.concatenate([hidden.mean(axis=1), hidden.max(axis=1)], axis=-1)
             common = pooled @ weight[:, width:].T + bias

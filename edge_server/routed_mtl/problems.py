@@ -58,6 +58,27 @@ class Supervised(Problem, Protocol):
         ...
 
 
+class Payloads(Supervised, Protocol):
+    """One whose users' payloads may differ: bits are L_n [..., N]."""
+
+    def objective(self, gains: Tensor, power: Tensor, mask: Tensor, bits: Tensor | None = None) -> Tensor:
+        """As above, with these payloads; None: equal ones."""
+        ...
+
+    def optimum(self, gains: NDArray[np.float64], bits: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+        """As above, with these payloads; None: equal ones."""
+        ...
+
+    @property
+    def payload_ratio(self) -> float:
+        """The largest payload of a training sample over the smallest, at most; 1: all are equal."""
+        ...
+
+    def payloads(self, rng: np.random.Generator, instances: int, users: int) -> NDArray[np.float64]:
+        """L_n [instances, users] > 0 in bits."""
+        ...
+
+
 class Unsupervised(Problem, Protocol):
     """A problem with limits on means over channels; the network learns by primal-dual steps on the objective."""
 
@@ -69,3 +90,8 @@ class Unsupervised(Problem, Protocol):
     def mean_power(self, users: int) -> float:
         """The limit on E[P_n] in W for each n, with `users` users."""
         ...
+
+
+def payload_ratio(problem: Problem) -> float:
+    """That of a problem with payloads; 1 for every other."""
+    return float(getattr(problem, "payload_ratio", 1.0))

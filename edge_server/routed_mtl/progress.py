@@ -1,6 +1,7 @@
 """What a training run shows of itself while it runs."""
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -66,6 +67,11 @@ class Progress:
         never = torch.where(smoothed.seen > 0, 0.0, torch.nan)
         rows = zip(tasks, (smoothed.objective + never).tolist(), (smoothed.violation + never).tolist(), strict=True)
         return cls(taken, steps, stage, loss, tuple(TaskProgress(str(t), t.problem.kind, o, v) for t, o, v in rows))
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> "Progress":
+        """What `dataclasses.asdict` made of one."""
+        return cls(**{**content, "tasks": tuple(TaskProgress(**task) for task in content["tasks"])})
 
     @property
     def worst_violation(self) -> float:

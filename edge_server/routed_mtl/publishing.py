@@ -12,9 +12,9 @@ from edge_server.routed_mtl.folded import Folded, FoldedSet, FoldedTrunk
 from edge_server.routed_mtl.heads import Head
 from edge_server.routed_mtl.networks import TaskNetwork
 from edge_server.routed_mtl.policy import Policy, PolicyTask
-from edge_server.routed_mtl.problems import Problem, Unsupervised
+from edge_server.routed_mtl.problems import Problem, Unsupervised, payload_ratio
 from edge_server.routed_mtl.rivals import Network
-from edge_server.routed_mtl.samples import features_of
+from edge_server.routed_mtl.samples import inputs_of, skipped
 from edge_server.routed_mtl.training import Trainer
 
 WIDEST_SHIFT = 30.0
@@ -29,9 +29,8 @@ def publish(trainer: Trainer) -> Policy:
     Masks are folded in as they are: soft in stage 1, hard by Eq. (15) from its end on.
     """
     network, tasks, design = trainer.network, trainer.tasks, trainer.design
-    shifts = [calibrate(trainer, row) if design.calibrate else 0.0 for row in range(len(tasks))]
-    rows = zip(tasks, _skips(network, len(tasks)), shifts, strict=True)
-    published = [PolicyTask(t.problem.name, t.users, head_of(t.problem), skip, shift) for t, skip, shift in rows]
+    skips = _skips(network, len(tasks))
+    published = [_published(trainer, row, skip) for row, skip in enumerate(skips)]
     return Policy(fold(network, len(tasks)), published, design.inputs)
 
 
@@ -70,10 +69,13 @@ def task_logits(trainer: Trainer, task: int) -> Tensor:
     """Logits [D, N] of one task's training samples."""
     row = torch.tensor([task], device=trainer.design.device)
     presence = trainer.samples.presence[row].unsqueeze(1)
-    pieces = []
-    for gains in torch.split(trainer.samples.gains[row], CHUNK, dim=1):
-        features = features_of(gains, presence, trainer.design.inputs)
-        pieces.append(trainer.network(features, features_of(gains, presence, "log_gain"), presence, row))
+    stored, pieces = trainer.samples, []
+    for start in range(0, stored.instances, CHUNK):
+        part = slice(start, start + CHUNK)
+        gains = stored.gains[row, part]
+        loads = None if stored.loads is None else stored.loads[row, part]
+        features = inputs_of(gains, loads, presence, trainer.design.inputs)
+        pieces.append(trainer.network(features, skipped(gains, loads, presence), presence, row))
     return torch.cat(pieces, dim=1)[0, :, : trainer.tasks[task].users]
 
 
@@ -106,6 +108,21 @@ def _is_locked(trainer: Trainer, row: int) -> bool:
     constant = torch.full_like(logits, cast("Unsupervised", task.problem).mean_power(task.users))
     rate = task.problem.objective(gains, task.problem.power(logits, everyone), everyone).mean()
     return bool(rate < task.problem.objective(gains, constant, everyone).mean())
+
+
+def _published(trainer: Trainer, row: int, skip: float) -> PolicyTask:
+    problem, users = trainer.tasks[row].problem, trainer.tasks[row].users
+    least, largest = trainer.samples.gains[row, :, :users].aminmax()
+    return PolicyTask(
+        problem.name,
+        users,
+        head_of(problem),
+        skip,
+        calibrate(trainer, row) if trainer.design.calibrate else 0.0,
+        rho=getattr(problem, "rho", None),
+        seen=(float(least), float(largest)),
+        payload_ratio=payload_ratio(problem),
+    )
 
 
 def _mean_power(problem: Problem, logits: Tensor) -> float:

@@ -26,13 +26,14 @@ def build_network(tasks: Tasks, design: Design) -> Network:
 
 
 def _routed(tasks: Tasks, design: Design) -> TaskNetwork:
-    trunk = Trunk(design.places, design.places, torch_stream(design.seed, "bdnn"))
+    trunk = Trunk(_inputs(tasks, design), design.places, torch_stream(design.seed, "bdnn"))
     router = Router(len(tasks), mask_bits(trunk), torch_stream(design.seed, "rdnn"))
     return TaskNetwork(trunk, len(tasks), router, skip=design.skip, hard_forward=design.straight_through)
 
 
 def _single(tasks: Tasks, design: Design) -> TaskNetwork:
-    trunk = Trunk(design.places, design.places, torch_stream(design.seed, "bdnn"), copies=len(tasks))
+    stream = torch_stream(design.seed, "bdnn")
+    trunk = Trunk(_inputs(tasks, design), design.places, stream, copies=len(tasks))
     return TaskNetwork(trunk, len(tasks), skip=design.skip)
 
 
@@ -46,8 +47,17 @@ def _zero_padding(tasks: Tasks, design: Design) -> TaskNetwork:
 
 
 def _told(tasks: Tasks, design: Design, code: Tensor) -> TaskNetwork:
-    trunk = Trunk(design.places + code.shape[1], design.places, torch_stream(design.seed, "bdnn"))
+    inputs = _inputs(tasks, design) + code.shape[1]
+    trunk = Trunk(inputs, design.places, torch_stream(design.seed, "bdnn"))
     return TaskNetwork(trunk, len(tasks), code=code, skip=design.skip)
+
+
+def _inputs(tasks: Tasks, design: Design) -> int:
+    return design.places * _per_user(tasks)
+
+
+def _per_user(tasks: Tasks) -> int:
+    return 2 if tasks.payloads else 1
 
 
 def _index(tasks: Tasks, design: Design) -> Tensor:
@@ -61,7 +71,7 @@ def _equivariant(tasks: Tasks, design: Design) -> DeepSet:
     problems = [of_task[task] for task in range(len(tasks))]
     rows = [set_code(problems[i], len(tasks.groups), task.users) for i, task in enumerate(tasks)]
     stream = torch_stream(design.seed, "deep_set")
-    return DeepSet(torch.tensor(rows), torch.tensor(problems), stream, design.skip)
+    return DeepSet(torch.tensor(rows), torch.tensor(problems), stream, design.skip, features=_per_user(tasks))
 
 
 _BUILDERS: dict[str, Callable[[Tasks, Design], Network]] = {

@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from edge_server.routed_mtl.problems import Problem
+from edge_server.routed_mtl.problems import Problem, payload_ratio
 
 PAPER_USERS = (5, 8, 10, 12, 15, 18, 20)
 
@@ -63,6 +63,11 @@ class Tasks:
     def max_users(self) -> int:
         """The largest N."""
         return max(task.users for task in self.items)
+
+    @property
+    def payloads(self) -> bool:
+        """Whether some task's payloads differ, so that the network must be told them."""
+        return any(payload_ratio(task.problem) > 1 for task in self.items)
 
     @cached_property
     def groups(self) -> tuple[tuple[Problem, tuple[int, ...]], ...]:

@@ -5,11 +5,14 @@ from typing import Annotated, Any
 
 import typer
 
+from edge_server.judge import RunFailed
 from sim.bench import power as powers
+from sim.bench import power_beside as besides
 from sim.bench import power_complexity as complexities
 from sim.bench import scale as scales
 from sim.bench import slot as slots_
 from sim.bench import sweep as sweeps
+from sim.bench.power_share import PolicyName, policy_share
 from sim.bench.power_turns import Effort
 from sim.bench.process import WorkerFailed
 from sim.build import PartError
@@ -26,6 +29,7 @@ _QUICK_ROUNDS = 8
 _HOSTS = "auto|per_user|N"
 _MOST_HOSTS = 64
 _POWER = Effort()
+_SLOT = slots_.Load(users=2, batch=25, encoder="lenet", slots=1, hosts="auto")
 _COMPLEXITY = Effort(blocks=10, seconds=0.03)
 
 
@@ -36,6 +40,7 @@ def slot(
     encoder: Annotated[slots_.Encoder, typer.Option(help="the shared model")] = "lenet",
     slots: Annotated[int, typer.Option(min=1, help="slots to measure of each kind")] = 500,
     hosts: Annotated[str, typer.Option(metavar=_HOSTS, help="processes for the users, as in a scenario")] = "auto",
+    policy: Annotated[PolicyName | None, typer.Option(help="what a radio with this power policy adds")] = None,
     as_json: Json = False,
 ) -> None:
     """Measure a slot over gRPC beside the same maths in one process and a bare echo, turn by turn.
@@ -48,6 +53,8 @@ def slot(
     except WorkerFailed as error:
         fail(str(error))
         raise typer.Exit(1) from error
+    if policy is not None:
+        found["power"] = policy_share(policy, users, slots_.message_sizes(load), found["wire_ms"])
     say_json(found) if as_json else _tell_slot(found)
 
 
@@ -64,6 +71,8 @@ def _tell_slot(found: dict[str, Any]) -> None:
     keys = ("users", "hosts", "wire_ms", "monolithic_ms", "echo_ms", "ratio")
     say_table([{key: found[key] for key in keys}], f"a slot: {found['encoder']}, batch {found['batch']}")
     say_table([found["breakdown"]], "of which, over gRPC")
+    if power := found.get("power"):
+        say_table([power], "a radio beside it: one call of the policy, and everything the radio does in a slot")
     low, high = found["ratio_quartiles"]
     say(f"ratio = (wire - monolithic) / echo; half of the {found['blocks']} blocks between {low:.2f} and {high:.2f}")
     say(f"machine: {_machine(found)}")
@@ -170,6 +179,9 @@ def power(
     complexity: Annotated[
         bool, typer.Option("--complexity", help="instead: training, growth with N and B, masks and memory, row by row")
     ] = False,
+    beside_slots: Annotated[
+        bool, typer.Option("--beside-slots", help="instead: the rates of slots and of a trainer, alone and together")
+    ] = False,
     as_json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress")] = False,
 ) -> None:
@@ -177,12 +189,46 @@ def power(
 
     Example: equiran bench power --complexity
     """
-    if complexity:
+    if complexity and beside_slots:
+        raise _refused("--complexity and --beside-slots: give one of them")
+    if beside_slots:
+        found = _beside_slots()
+        say_json(found) if as_json else _tell_beside(found)
+    elif complexity:
         found = complexities.report(_COMPLEXITY, Screen(quiet).note)
         say_json(found) if as_json else _tell_complexity(found)
     else:
         found = powers.report(powers.measure(_POWER))
         say_json(found) if as_json else _tell_power(found)
+
+
+def _beside_slots() -> dict[str, Any]:
+    try:
+        return besides.report(_SLOT, besides.Effort())
+    except (WorkerFailed, RunFailed) as error:
+        fail(str(error))
+        raise typer.Exit(1) from error
+
+
+def _tell_beside(found: dict[str, Any]) -> None:
+    rows = [
+        {
+            "per second": name,
+            "alone": found[f"{name}_alone_per_s"],
+            "together": found[f"{name}_together_per_s"],
+            "ratio": found[f"{name}_ratio"],
+            "bar": found[f"{name}_bar"],
+        }
+        for name in ("slots", "steps")
+    ]
+    say_table(rows, f"slots ({found['encoder']}, {found['users']} users, batch {found['batch']}) and a power trainer")
+    for name in ("slots", "steps"):
+        low, high = found[f"{name}_ratio_quartiles"]
+        say(f"{name}: half of the {found['turns']} turns between {low:.2f} and {high:.2f}")
+    same = "the same" if found["same_digest"] else "DIFFERENT"
+    say(f"digest without {found['digest_without']}")
+    say(f"and beside it  {found['digest_beside']}: {same}, {found['digest_steps']} steps meanwhile")
+    say(f"machine: {_machine(found)}")
 
 
 def _tell_power(found: dict[str, Any]) -> None:

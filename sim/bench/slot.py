@@ -113,6 +113,12 @@ def exchanges(design: Blueprint) -> list[tuple[int, int]]:
     return [(acknowledgement.ByteSize(), features.ByteSize()), (outputs.ByteSize(), feedback.ByteSize())]
 
 
+def message_sizes(load: Load) -> tuple[int, int, int, int]:
+    """Bytes of a user's features, outputs, feedback and acknowledgement."""
+    (acknowledgement, features), (outputs, feedback) = exchanges(design_of(load))
+    return features, outputs, feedback, acknowledgement
+
+
 def _zeros(spec: Spec) -> Tensor:
     return torch.zeros(spec.shape, dtype=spec.dtype)
 

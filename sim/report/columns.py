@@ -18,6 +18,8 @@ ROUND_COLUMNS = (
     "val_fairness", "sum_w", "oracle_fairness", "regret", "bound", "residual", "capped",
 )  # fmt: skip
 
+TASK_COLUMNS = ("task_loss", "rate", "violation")
+
 
 @dataclass(frozen=True)
 class Rounds:
@@ -67,6 +69,34 @@ def read_rounds(table: Any, folder: Path) -> Rounds:
             columns[name] = np.full((len(numbers), len(users)), np.nan)
             columns[name][rows, codes] = _floats(table[name])
     return Rounds(numbers, users, columns)
+
+
+@dataclass(frozen=True)
+class Training:
+    """progress.parquet. steps, loss [S], ascending. columns: each [S, K] by task, NaN where null."""
+
+    steps: Ints
+    tasks: tuple[str, ...]
+    loss: Floats
+    columns: dict[str, Floats]
+
+    def of(self, column: str, task: str) -> Floats | None:
+        """One task's column [S]; None where it holds no finite number."""
+        found = self.columns[column][:, self.tasks.index(task)] if task in self.tasks else np.zeros(0)
+        return found if np.isfinite(found).any() else None
+
+
+def read_training(table: Any, folder: Path) -> Training:
+    """Tasks keep the order of their first row. Raises UnreadableRun where a column is missing."""
+    if table is None or table.num_rows == 0:
+        return Training(np.zeros(0, np.int64), (), np.zeros(0), {name: np.zeros((0, 0)) for name in TASK_COLUMNS})
+    _require(table, ("step", "task", "loss", *TASK_COLUMNS), folder / "progress.parquet")
+    tasks, codes = _encode(table["task"])
+    steps, first, rows = np.unique(_ints(table["step"]), return_index=True, return_inverse=True)
+    columns = {name: np.full((len(steps), len(tasks)), np.nan) for name in TASK_COLUMNS}
+    for name, column in columns.items():
+        column[rows, codes] = _floats(table[name])
+    return Training(steps, tasks, _floats(table["loss"])[first], columns)
 
 
 def read_slots(table: Any, users: tuple[str, ...], folder: Path) -> Slots | None:

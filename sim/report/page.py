@@ -1,4 +1,4 @@
-"""The page: one self-contained HTML file and the PNGs beside it."""
+"""The page of runs with slots: one self-contained HTML text and the charts of its PNGs."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,27 +7,14 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-import jinja2
-from markupsafe import Markup
-
 from sim.report.figures import charts
-from sim.report.read import Json, Run, read_runs
-from sim.report.style import INK, MUTED, RUN_COLOURS, RUN_COLOURS_DARK, Chart, png, style, svg
+from sim.report.frame import Context, again, by_name, frame_context, in_words, template, told_events
+from sim.report.read import Run, read_runs
+from sim.report.records import Json
+from sim.report.style import Chart, style
 from sim.report.summary import Line, findings, summary_lines
-from sim.report.tables import FEW_USERS, Row, UserRow, event_counts, event_kind, extremes, row, together, user_rows
-from sim.report.words import DASH, listed, number, size
-
-LAST_EVENTS = 20
-VERSIONS = ("equiran", "python", "torch", "ray", "grpc", "numpy")
-
-
-@dataclass(frozen=True)
-class ReportPaths:
-    """What `build` wrote, and the summary row of each run on the page."""
-
-    html: Path
-    pngs: tuple[Path, ...]
-    table: list[Row]
+from sim.report.tables import FEW_USERS, Row, UserRow, extremes, row, together, user_rows
+from sim.report.words import DASH
 
 
 @dataclass(frozen=True)
@@ -39,22 +26,6 @@ class Page:
     table: list[Row]
 
 
-def build(dirs: Sequence[Path]) -> ReportPaths:
-    """Write report.html and one PNG per chart into the first of `dirs`, from the records alone.
-
-    Runs compared with a run (its sub-folders) are drawn beside it. Raises UnreadableRun, one line, where a
-    folder is not a run or a file of it is damaged, and ValueError without any folder.
-    """
-    page = compose(dirs)
-    folder = Path(dirs[0])
-    html, pngs = folder / "report.html", tuple(folder / f"{chart.key}.png" for chart in page.charts)
-    html.write_text(page.html, encoding="utf-8")
-    with style():
-        for chart, path in zip(page.charts, pngs, strict=True):
-            png(chart, path)
-    return ReportPaths(html, pngs, page.table)
-
-
 def compose(dirs: Sequence[Path]) -> Page:
     """The report of `dirs`, nothing written. Raises as `build` does."""
     if not dirs:
@@ -63,7 +34,7 @@ def compose(dirs: Sequence[Path]) -> Page:
     rows = [row(run) for run in runs]
     drawn, missing = charts(runs)
     with style():
-        return Page(_template().render(_context(runs, rows, drawn, missing)), drawn, rows)
+        return Page(template("page.html.j2").render(_context(runs, rows, drawn, missing)), drawn, rows)
 
 
 def table(dirs: Sequence[Path]) -> list[dict[str, Any]]:
@@ -71,44 +42,30 @@ def table(dirs: Sequence[Path]) -> list[dict[str, Any]]:
     return [asdict(row(run)) for run in read_runs(dirs)]
 
 
-def _template() -> jinja2.Template:
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    names = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    names.filters.update(number=number, size=size)
-    return names.get_template("page.html.j2")
-
-
-def _context(runs: list[Run], rows: list[Row], drawn: list[Chart], missing: list[str]) -> dict[str, Any]:
+def _context(runs: list[Run], rows: list[Row], drawn: list[Chart], missing: list[str]) -> Context:
     return {
-        "title": str(runs[0].manifest.get("name", runs[0].label)),
-        "runs": runs,
+        **frame_context(runs, drawn, missing),
         "rows": rows,
-        "colours": list(zip(RUN_COLOURS, RUN_COLOURS_DARK, strict=True)),
-        "ink": (INK, MUTED),
         "facts": _facts(runs),
         "findings": findings(rows),
         "summary": summary_lines(rows),
-        "charts": [(chart, _svgs(chart)) for chart in drawn],
-        "missing": listed(missing),
         "users": _users(runs),
         "many": any(each.users > FEW_USERS for each in rows),
-        "events": [(index, run, event_counts(run), _events(run)) for index, run in enumerate(runs)],
-        "last_events": LAST_EVENTS,
+        "events": [(*told, _answers(run)) for told, run in zip(told_events(runs), runs, strict=True)],
         "reproduce": _reproduce(runs),
     }
 
 
-def _svgs(chart: Chart) -> list[Markup]:
-    return [Markup(svg(panel, f"{chart.key}{index}")) for index, panel in enumerate(chart.panels)]
+def _answers(run: Run) -> str:
+    if run.slots is None:
+        return ""
+    counts = [f"{by_user.sum()} {status}" for status, by_user in run.slots.statuses.items()]
+    return f"; answers: {', '.join(counts)}"
 
 
 def _facts(runs: list[Run]) -> list[Line]:
     """What was run, one column per run."""
-    told = [_fact_column(run) for run in runs]
-    lines = [Line(name, [column[name] for column in told]) for name in told[0]]
-    return [line for line in lines if set(line.cells) != {DASH}]
+    return by_name([_fact_column(run) for run in runs])
 
 
 def _fact_column(run: Run) -> dict[str, str]:
@@ -117,47 +74,33 @@ def _fact_column(run: Run) -> dict[str, str]:
         "status": str(manifest.get("status", "unknown")),
         "rounds recorded": f"{len(run.rounds.numbers)} of {run.scenario.get('rounds', '?')}",
         "slots per round": str(run.scenario.get("slots", "?")),
-        "users": _users_in_words(run),
+        "users": _usersin_words(run),
         "seed": str(manifest.get("seed", "?")),
         "transport": str(manifest.get("transport", "?")),
-        "aggregator": _in_words(run.aggregator),
-        "encoder": _in_words(edge.get("encoder")),
-        "primal": _in_words(edge.get("primal")),
-        "outer rule": _in_words(edge.get("meta")),
+        "aggregator": in_words(run.aggregator),
+        "encoder": in_words(edge.get("encoder")),
+        "primal": in_words(edge.get("primal")),
+        "outer rule": in_words(edge.get("meta")),
         "started": str(manifest.get("started", "?")),
         "finished": str(manifest.get("finished") or "not yet"),
         "error": str(manifest.get("error") or DASH),
     }
 
 
-def _users_in_words(run: Run) -> str:
+def _usersin_words(run: Run) -> str:
     """How many users of which task, adversary and front."""
     told = run.scenario.get("users")
     users = [user for user in told if isinstance(user, dict)] if isinstance(told, list) else []
-    kinds = Counter(_user_in_words(user) for user in users)
+    kinds = Counter(_userin_words(user) for user in users)
     named = [kind if count == 1 else f"{count} of {kind}" for kind, count in kinds.items() if kind]
     return f"{len(run.rounds.users)}" + (f": {'; '.join(named)}" if named else "")
 
 
-def _user_in_words(user: Json) -> str:
+def _userin_words(user: Json) -> str:
     adversary = user.get("adversary") or ()
     parts = [user.get("task"), *(adversary if isinstance(adversary, list) else [adversary]), user.get("front")]
     kinds = [str(part["kind"]) for part in parts if isinstance(part, dict) and "kind" in part]
     return " with ".join([kinds[0], ", ".join(kinds[1:])]) if len(kinds) > 1 else "".join(kinds)
-
-
-def _in_words(part: Any) -> str:
-    """A part of the scenario on one line: its kind, then its settings."""
-    if not isinstance(part, dict):
-        return "?" if part is None else str(part)
-    rest = [f"{key} {_value(value)}" for key, value in part.items() if key != "kind" and value is not None]
-    return ", ".join([str(part["kind"]), *rest] if "kind" in part else rest)
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{" + _in_words(value) + "}"
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _users(runs: list[Run]) -> list[tuple[str, list[UserRow]]]:
@@ -169,26 +112,14 @@ def _users(runs: list[Run]) -> list[tuple[str, list[UserRow]]]:
     return [(name, [found for each in rows for found in each if found.user == name]) for name in names]
 
 
-def _events(run: Run) -> list[tuple[str, str, str]]:
-    """The last events as (time, kind, everything else)."""
-    return [(str(event.get("time", "")), event_kind(event), _details(event)) for event in run.events[-LAST_EVENTS:]]
-
-
-def _details(event: Json) -> str:
-    return ", ".join(f"{key} {_value(value)}" for key, value in event.items() if key not in ("time", "event"))
-
-
 def _reproduce(runs: list[Run]) -> list[dict[str, str]]:
     """Per run: the command, the digest it should print, the versions and threads it ran with."""
     return [
-        {
-            "label": run.label,
-            "command": f"equiran run {quote(str(run.folder / 'scenario.yaml'))}"
+        again(
+            run,
+            f"equiran run {quote(str(run.folder / 'scenario.yaml'))}"
             + (f" --transport {run.manifest['transport']}" if "transport" in run.manifest else ""),
-            "digest": row(run).digest or "none yet",
-            "versions": ", ".join(f"{name} {run.manifest[name]}" for name in VERSIONS if name in run.manifest),
-            "threads": _in_words(run.manifest.get("threads")),
-            "device": str(run.manifest.get("device", "?")),
-        }
+            row(run).digest,
+        )
         for run in runs
     ]

@@ -1,17 +1,12 @@
 """Run directories as arrays: what the report knows, and nothing else (contract.md, "Run directory")."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from sim.report.columns import Rounds, Slots, read_rounds, read_slots
-from sim.report.files import UnreadableRun, read_table
-
-Json = dict[str, Any]
+from sim.report.files import read_table
+from sim.report.records import Json, read_events, read_json, read_scenario, read_text
 
 
 @dataclass(frozen=True)
@@ -53,20 +48,20 @@ def read_runs(dirs: Sequence[Path]) -> list[Run]:
 
 def read_run(folder: Path) -> Run:
     """One run, finished or not. Raises UnreadableRun."""
-    manifest = _json(folder / "manifest.json")
-    text = _text(folder / "scenario.yaml")
+    manifest = read_json(folder / "manifest.json")
+    text = read_text(folder / "scenario.yaml")
     live = manifest.get("status") == "running"
     rounds, cut_rounds = read_table(folder, "rounds", live=live, needed=not live)
     slots, cut_slots = read_table(folder, "slots", live=live, needed=False)
-    events, cut_events = _events(folder / "events.jsonl")
+    events, cut_events = read_events(folder / "events.jsonl")
     cut = {"the rounds journal": cut_rounds, "the slots journal": cut_slots, "events.jsonl": cut_events}
     return Run(
         folder=folder,
         label=str(manifest.get("name", folder.name)),
         manifest=manifest,
-        scenario=_scenario(folder / "scenario.yaml", text),
+        scenario=read_scenario(folder / "scenario.yaml", text),
         scenario_text=text,
-        summary=_json(folder / "summary.json") if (folder / "summary.json").exists() else {},
+        summary=read_json(folder / "summary.json") if (folder / "summary.json").exists() else {},
         rounds=(found := read_rounds(rounds, folder)),
         slots=read_slots(slots, found.users, folder) if slots is not None else None,
         events=events,
@@ -85,11 +80,17 @@ def _compared(base: Run) -> list[Path]:
 def _labelled(runs: list[Run]) -> list[Run]:
     """The shortest labels that tell the runs apart."""
     bases = {run.folder for run in runs if any(other.folder.parent == run.folder for other in runs)}
-    choices = [_label_choices(run, has_compared=run.folder in bases) for run in runs]
+    choices = [(*_label_choices(run, has_compared=run.folder in bases), str(run.folder.resolve())) for run in runs]
+    return [replace(run, label=label) for run, label in zip(runs, telling_apart(choices), strict=True)]
+
+
+def telling_apart(choices: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """Each run's label: its n-th choice, for the first n at which all differ; the last where none does."""
+    labels: tuple[str, ...] = ()
     for labels in zip(*choices, strict=True):
         if len(set(labels)) == len(labels):
-            return [replace(run, label=label) for run, label in zip(runs, labels, strict=True)]
-    return [replace(run, label=str(run.folder.resolve())) for run in runs]
+            break
+    return labels
 
 
 def _label_choices(run: Run, *, has_compared: bool) -> tuple[str, ...]:
@@ -98,52 +99,3 @@ def _label_choices(run: Run, *, has_compared: bool) -> tuple[str, ...]:
         return folder.name, folder.name, f"{folder.parent.name}/{folder.name}"
     kind = str(run.aggregator.get("kind", name)) if has_compared else name
     return kind, name, folder.name
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UnreadableRun(
-            f"{path.parent} is not a run: {path.name} is missing; give a directory that `equiran run` wrote"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UnreadableRun(f"{path}: cannot be read ({error}); restore it or run again") from error
-
-
-def _json(path: Path) -> Json:
-    try:
-        found = json.loads(_text(path))
-    except json.JSONDecodeError as error:
-        raise UnreadableRun(f"{path}:{error.lineno}: not JSON ({error.msg}); restore it or run again") from error
-    if not isinstance(found, dict):
-        raise UnreadableRun(f"{path}: must hold one JSON object, holds {type(found).__name__}")
-    return found
-
-
-def _scenario(path: Path, text: str) -> Json:
-    try:
-        found = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise UnreadableRun(f"{path}: not YAML ({reason}); restore it or run again") from error
-    return found if isinstance(found, dict) else {}
-
-
-def _events(path: Path) -> tuple[tuple[Json, ...], bool]:
-    """The events, and whether the last line was still being written."""
-    if not path.exists():
-        return (), False
-    *whole, rest = _text(path).split("\n")
-    events = [_event(path, number, line) for number, line in enumerate(whole, 1) if line.strip()]
-    return tuple(events), bool(rest.strip())
-
-
-def _event(path: Path, number: int, line: str) -> Json:
-    try:
-        found = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UnreadableRun(f"{path}:{number}: not JSON ({error.msg}); remove the line or run again") from error
-    if not isinstance(found, dict):
-        raise UnreadableRun(f"{path}:{number}: an event must be one JSON object")
-    return found

@@ -161,9 +161,9 @@ def event_kind(event: dict[str, Any]) -> str:
     return str(event.get("event", "unnamed"))
 
 
-def event_counts(run: Run) -> list[tuple[str, int]]:
+def event_counts(events: Iterable[dict[str, Any]]) -> list[tuple[str, int]]:
     """Events by kind, most frequent first."""
-    return Counter(map(event_kind, run.events)).most_common()
+    return Counter(map(event_kind, events)).most_common()
 
 
 def mean(values: Floats | None) -> float | None:

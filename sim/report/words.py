@@ -10,6 +10,11 @@ def number(value: float | None) -> str:
     return f"{value:#.4g}".rstrip(".").replace("-", MINUS)
 
 
+def signed(value: float) -> str:
+    """Four digits after the point, and always a sign."""
+    return f"{value:+.4f}".replace("-", MINUS)
+
+
 def size(count: int | None) -> str:
     """Bytes in powers of 1000: 12.3 MB."""
     if count is None:

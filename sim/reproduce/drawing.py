@@ -69,6 +69,11 @@ def mean_line(label: str, index: int, y: Floats, *, rough: bool = True) -> Line:
     return Line(label, run_colour(index), np.arange(y.shape[1]), y.mean(axis=0), rough=rough)
 
 
+def median_line(label: str, index: int, y: Floats, *, rough: bool = True) -> Line:
+    """The median over seeds of y [S, T], which one seed that diverges for a round does not move."""
+    return Line(label, run_colour(index), np.arange(y.shape[1]), np.median(y, axis=0), rough=rough)
+
+
 class Dot(NamedTuple):
     """A name and its values by seed [S]; `own` stands out."""
 
@@ -116,19 +121,3 @@ def _dot(axes: Axes, place: int, dot: Dot, shown: tuple[float, float]) -> None:
     axes.plot(at, place, "o" if at == mean else ">", color=colour, markersize=3.5, clip_on=False)
     axes.annotate(number(mean), (at, place), xytext=(5, 0), va="center", textcoords="offset points",
                   color=colour, fontsize=5.5)  # fmt: skip
-
-
-def matrix_panel(title: str, labels: Sequence[str], values: Floats) -> Panel:
-    """Shares [K, K] between 0 and 1 as shaded squares, named on both sides."""
-
-    def draw(axes: Axes) -> None:
-        axes.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
-        places = range(len(labels))
-        axes.set_yticks(places, labels, fontsize=5.5, color=INK)
-        axes.set_xticks(places, labels, fontsize=5.5, color=INK, rotation=90)
-        axes.grid(visible=False)
-        for at, share in np.ndenumerate(values):
-            colour = "white" if share > 0.6 else INK
-            axes.text(at[1], at[0], f"{100 * share:.0f}", ha="center", va="center", fontsize=4.5, color=colour)
-
-    return Panel(title, draw, left=max(map(len, labels)))

@@ -4,7 +4,7 @@ import numpy as np
 
 from sim.report.lines import Line, line_panel
 from sim.report.style import Chart, Panel
-from sim.reproduce.drawing import mean_line
+from sim.reproduce.drawing import median_line
 from sim.reproduce.experiment import Experiment
 from sim.reproduce.jobs import Job, Size
 from sim.reproduce.rainbow import NAMES, OUTER, USERS, WEIGHTS, fairness, mean_fairness, rainbow, utilities
@@ -87,7 +87,7 @@ def _percent(ours: Floats, other: Floats) -> Floats:
 def charts(runs: Runs, size: Size) -> list[Chart]:
     """One picture per outer rule: accumulated fairness, fairness by round, and both users' utilities."""
     return [
-        Chart(f"fig3_{outer}", f"Fig. 3, {outer}", "Validation, mean over seeds. Sums of weights stand in the table.",
+        Chart(f"fig3_{outer}", f"Fig. 3, {outer}", "Validation, median over seeds. Sums of weights stand in the table.",
               tuple(_panels(runs, size, outer)))
         for outer in OUTER
     ]  # fmt: skip
@@ -108,7 +108,7 @@ def _panels(runs: Runs, size: Size, outer: str) -> list[Panel]:
 
 
 def _lines(values: dict[str, Floats], *, rough: bool = True) -> list[Line]:
-    return [mean_line(NAMES[weights], index, y, rough=rough) for index, (weights, y) in enumerate(values.items())]
+    return [median_line(NAMES[weights], index, y, rough=rough) for index, (weights, y) in enumerate(values.items())]
 
 
 FIG3 = Experiment(

@@ -5,8 +5,8 @@ import numpy as np
 from edge_server.routed_mtl.p3_delay import P3Delay
 from edge_server.routed_mtl.p4_capacity import P4Capacity
 from sim.report.lines import Line, line_panel
+from sim.report.matrix import matrix_panel
 from sim.report.style import Chart, Panel, run_colour
-from sim.reproduce.drawing import matrix_panel
 from sim.reproduce.jobs import Size
 from sim.reproduce.power_schemes import SCHEMES, SHOWN_USERS, scheme
 from sim.reproduce.runs import Runs

@@ -14,13 +14,14 @@ from sim.reproduce.free import FREE
 from sim.reproduce.jobs import Size
 from sim.reproduce.page import results_page
 from sim.reproduce.pool import run_all
+from sim.reproduce.radio import RADIO
 from sim.reproduce.rivals import RIVALS
 from sim.reproduce.rows import Row, as_quick, write_csv
 from sim.reproduce.runs import Runs
 from sim.reproduce.table2 import TABLE2
 from sim.reproduce.table3 import TABLE3
 
-EXPERIMENTS = {experiment.name: experiment for experiment in (FIG2, FIG3, FIG4, FREE, RIVALS, TABLE2, TABLE3)}
+EXPERIMENTS = {experiment.name: experiment for experiment in (FIG2, FIG3, FIG4, FREE, RIVALS, RADIO, TABLE2, TABLE3)}
 QUICK_SEEDS = 2
 
 

@@ -26,6 +26,10 @@ class Runs:
         self._progress = cache(self._read_progress)
         self._json = cache(self._read_json)
 
+    def folder(self, job: Work) -> Path:
+        """Where the run lies."""
+        return self._root / job.name
+
     def summary(self, jobs: Sequence[Job], key: str) -> Floats:
         """One number of summary.json per job [S]; NaN where it is null or the run failed."""
         found = [self._json(job, "summary.json")[key] for job in jobs]

@@ -8,17 +8,20 @@ from typer.testing import CliRunner, Result
 
 import runs
 from sim.cli import app
+from sim.power_scenario import load_power
 from sim.scenario import load
 from user_client.datasets import mnist_is_here
 
 FILES = sorted(path.relative_to(runs.SCENARIOS).as_posix() for path in runs.SCENARIOS.rglob("*.yaml"))
-POWER = [name for name in FILES if name.startswith("power/")]
+POWER = [name for name in FILES if "\nrounds:" not in (runs.SCENARIOS / name).read_text()]
 SHIPPED = [name for name in FILES if name not in POWER]
 PROMISED = {
     "quickstart.yaml", "owo_fmtl/golden.yaml", "owo_fmtl/fig2_stochastic.yaml", "owo_fmtl/fig2_alternate.yaml",
     "owo_fmtl/fig2_random.yaml", "stress/conflict.yaml", "stress/half.yaml", "stress/pingpong_64_users.yaml",
-    "cluster/rainbow.yaml",
+    "cluster/rainbow.yaml", "power/beside_slots.yaml",
 }  # fmt: skip
+POLICY = ["radio/crowd.yaml", "radio/policies.yaml"]
+"""They take a network that `equiran train-power` left."""
 MNIST = [name for name in SHIPPED if "digits: mnist" in (runs.SCENARIOS / name).read_text()]
 
 
@@ -40,13 +43,21 @@ def short_training(name: str, out: Path) -> Result:
 
 
 def test_what_was_promised_is_there() -> None:
-    assert {*POWER} >= {"power/paper.yaml", "power/best.yaml"}
+    assert {*POWER} >= {"power/paper.yaml", "power/best.yaml", "power/radio.yaml"}
     assert {*SHIPPED} >= PROMISED
     assert any(name.startswith("owo_fmtl/fig3_") for name in MNIST)
     assert any(name.startswith("owo_fmtl/fig4_") for name in MNIST)
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", POLICY)
+def test_without_its_network_it_names_the_command(tmp_path: Path, name: str) -> None:
+    (line,) = short_run(name, tmp_path / "out").stderr.splitlines()
+    assert line.startswith(str(runs.SCENARIOS / name) + ":")
+    assert line.endswith("`equiran train-power` trains one")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", [name for name in SHIPPED if name not in POLICY])
 def test_it_runs_shortened(tmp_path: Path, name: str) -> None:
     result = short_run(name, tmp_path / "out")
     if name in MNIST and not mnist_is_here():
@@ -70,7 +81,8 @@ def test_it_trains_shortened(tmp_path: Path, name: str) -> None:
     told = json.loads(result.stdout)
     assert (told["status"], told["steps"]) == ("done", 12)
     assert told["bdnn_parameters"] <= 6000
-    assert [task["n"] for task in told["tasks"]] == [5, 8, 10, 12, 15, 18, 20] * 2
+    given = load_power(runs.SCENARIOS / name).scenario.task.tasks
+    assert [task["n"] for task in told["tasks"]] == [users for group in given for users in group.users]
     assert (tmp_path / "out" / "policy.safetensors").is_file()
 
 

@@ -139,6 +139,19 @@ def test_a_non_finite_loss_stops_and_restores_the_last_good_state() -> None:
     assert trainer.taken == 120
 
 
+def test_a_run_that_goes_on_has_a_good_state_from_the_start() -> None:
+    first, second = (Trainer(TASKS, Design(places=4, batch=4, stages=(200, 100)), SAMPLES) for _ in range(2))
+    first.train(130)
+    good = first.state_dict()
+    second.load_state_dict(good)
+    second.train(5)
+    second._drawer.samples = Samples(SAMPLES.gains * torch.nan, SAMPLES.labels, SAMPLES.presence)
+    with pytest.raises(Diverged, match=r"at step 135.*state of step 130"):
+        second.train()
+    restored = second.state_dict()
+    assert [name for name in good if not torch.equal(good[name], restored[name])] == []
+
+
 def test_restoring_over_the_hardening_softens_the_masks_again() -> None:
     trainer = Trainer(TASKS, Design(places=4, batch=4, stages=(5, 50)), SAMPLES)
     trainer.train(7)

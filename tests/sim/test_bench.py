@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 import sim.bench.slot
 import sim.bench.sweep
 from sim.bench.commands import app
+from sim.bench.power_share import policy_share
 from sim.bench.process import Worker, WorkerFailed, ended
 from sim.bench.slot import BLOCK, Load, design_of, exchanges, measure, report
 from sim.bench.sweep import ENVIRONMENTS, ROUNDS, SLOTS, Timed, scenario_of
@@ -123,3 +124,12 @@ def test_the_sweep_runs_every_point_of_the_figure_in_the_papers_order(monkeypatc
     assert [one[:3] for one in timed] == [(environment, 1.0, m) for environment in ENVIRONMENTS for m in (2, 4)]
     assert all(one.digest and one.run > 0 for one in timed)
     assert took > 0
+
+
+@pytest.mark.parametrize("name", ["equal", "optimal", "min_max", "sum_capacity", "routed_mtl"])
+def test_a_policys_share_is_of_the_slot_it_is_given(name):
+    found = policy_share(name, 5, (1000, 200, 200, 10), slot_ms=2.0)
+    assert found["policy"] == name
+    assert 0 < found["policy_us"] < found["radio_us"] < 1e5
+    assert found["policy_share"] == pytest.approx(found["policy_us"] / 2000)
+    assert found["radio_share"] == pytest.approx(found["radio_us"] / 2000)

@@ -7,16 +7,14 @@ from typing import Any
 import pytest
 import torch
 from power_runs import BEST, command, written
-from typer.testing import CliRunner
 
-import runs
-from edge_server.power_config import P3, P4, Cell, RoutedMtl
+from edge_server.power_config import P3, P4, Cell, Problems, RoutedMtl
 from edge_server.routed_mtl.channels import Jakes, PathLoss
 from edge_server.routed_mtl.design import Design
 from edge_server.routed_mtl.p3_delay import PRESETS
+from edge_server.routed_mtl.p3_min_max import P3MinMax
 from edge_server.routed_mtl.problems import Problem
 from edge_server.routed_mtl.tasks import Tasks
-from sim.cli import app
 from sim.power_scenario import load_power
 from sim.scenario import ScenarioErrors
 
@@ -35,6 +33,8 @@ def test_presets_and_what_differs_from_them() -> None:
     assert P3(preset="literal", floor=0.5).built().floor == 0.5  # type: ignore[attr-defined]
     moved = P4(p_av=0.2, channel={"kind": "jakes", "doppler": 0.01}).built()  # type: ignore[arg-type]
     assert (moved.p_av, moved.channel) == (0.2, Jakes(0.01))  # type: ignore[attr-defined]
+    slowest = Problems(p3_min_max={"rho": 10.0, "payload_ratio": 30.0}).built()["p3_min_max"]  # type: ignore[arg-type]
+    assert slowest == P3MinMax(rho=10.0, payload_ratio=30.0)
     ring = Cell(kind="cell", exponent=3.5, sigma_db=8, nearest_m=10, farthest_m=100).built()
     assert ring.path_loss == PathLoss(3.5)  # type: ignore[attr-defined]
 
@@ -56,18 +56,22 @@ BAD = [
     (f"{TASK}.rate=0", f"{TASK}.rate: must be above 0, got 0"),
     (f"{TASK}.w3=.nan", f"{TASK}.w3: must be finite"),
     (f"{TASK}.problems.p4.p_av=2", f"{TASK}.problems.p4: p4: the mean power P_av = 2 W must be at most P_tot = 1 W"),
-    (f"{TASK}.problems.p5=default", f"{TASK}.problems.p5: unknown key; known here: p3, p4"),
+    (f"{TASK}.problems.p5=default", f"{TASK}.problems.p5: unknown key; known here: p3, p3_min_max, p4"),
     (f"{TASK}.problems.p3.channel={{kind: rice, k_factor: 1}}", "unknown kind 'rice'"),
     (
         f"{TASK}.problems.p3.channel={{kind: cell, exponent: 3, nearest_m: 9, farthest_m: 5}}",
         f"{TASK}.problems.p3.channel: cell: nearest_m = 9.0 must be below farthest_m = 5.0",
     ),
-    (f"{TASK}.tasks=[{{problem: p6, users: [5]}}]", f"{TASK}.tasks.0.problem: must be p3, p4 or package.module:Class"),
+    (
+        f"{TASK}.tasks=[{{problem: p6, users: [5]}}]",
+        f"{TASK}.tasks.0.problem: must be p3, p3_min_max, p4 or package.module:Class",
+    ),
     (f"{TASK}.tasks=[{{problem: p3, users: [0]}}]", f"{TASK}.tasks.0.users.0: must be at least 1, got 0"),
     (f"{TASK}.tasks=[{{problem: p3, users: []}}]", f"{TASK}.tasks.0: users must hold at least one number"),
     (f"{TASK}.tasks=[]", f"{TASK}: tasks must hold at least one task"),
     (f"{TASK}.tasks=[{{problem: p3, users: [5, 5]}}]", f"{TASK}: task p3/5 is given more than once"),
     (f"{TASK}.tasks=[{{problem: p3, args: {{a: 1}}, users: [5]}}]", "args are for a problem of your own"),
+    (f"{TASK}.problems.p3_min_max.payload_ratio=0.5", f"{TASK}.problems.p3_min_max.payload_ratio: must be at least 1"),
     (f"{TASK}.places=10", f"{TASK}: task p3/12 has more users than places (10); raise places"),
     (f"{TASK}.samples.train=0", f"{TASK}.samples.train: must be at least 1, got 0"),
     (f"{TASK}.device=tpu", f"{TASK}.device: must be cpu, cuda or cuda:N, got 'tpu'"),
@@ -116,11 +120,3 @@ def test_what_cannot_be_built_starts_nothing(tmp_path: Path, changes: dict[str, 
     assert line.startswith(f"{file}:6: {TASK}: ")
     assert message in line
     assert not (tmp_path / "out").exists()
-
-
-def test_each_command_names_the_other_for_the_others_scenarios(tmp_path: Path) -> None:
-    slots = CliRunner().invoke(app, ["train-power", str(runs.GOLDEN)])
-    power = CliRunner().invoke(app, ["run", str(BEST)])
-    assert (slots.exit_code, power.exit_code) == (2, 2)
-    assert "a scenario with slots" in slots.stderr
-    assert "give it to `equiran train-power`" in power.stderr

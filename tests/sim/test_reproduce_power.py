@@ -14,7 +14,7 @@ from edge_server.routed_mtl.capacity_optimum import find_multiplier, optimal_pow
 from edge_server.routed_mtl.p3_delay import P3Delay
 from edge_server.routed_mtl.p4_capacity import P4Capacity
 from edge_server.routed_mtl.tasks import PAPER_USERS
-from sim.power_scores import best_rate, fresh_gains, score
+from sim.power_scores import best_rate, fresh_gains, score, simple_rates
 from sim.reproduce import power_schemes, table2, table3
 from sim.reproduce.jobs import PowerJob, Size
 from sim.reproduce.power_claims import settled
@@ -49,6 +49,18 @@ def test_the_optimal_policy_scores_100_and_no_other_does() -> None:
     assert 70 < constant["percent_of_optimum"] < 90
     unlimited = P4Capacity(p_av=1.0)
     assert best_rate(unlimited, 3, 1, FEW) == pytest.approx(np.log2(1 + fresh_gains(P4, 3, 1, FEW).sum(axis=1)).mean())
+
+
+def test_the_simple_rules_meet_the_limit_and_have_the_rates_of_their_policies() -> None:
+    gains = fresh_gains(P4, 4, 5, FEW)
+    least = np.quantile(gains, 0.5)
+    constant = score(lambda _, g: np.full_like(g, 0.5), P4, 4, 5, FEW)
+    threshold = score(lambda _, g: (g >= least).astype(float), P4, 4, 5, FEW)
+    assert (constant["rate"], threshold["rate"]) == pytest.approx((constant["constant"], constant["threshold"]))
+    assert threshold["violation_mean"] == pytest.approx(0, abs=1e-9)
+    assert least == pytest.approx(np.log(2), rel=0.05)
+    unlimited = P4Capacity(p_av=1.0)
+    assert simple_rates(unlimited, 3, 1, FEW) == pytest.approx((best_rate(unlimited, 3, 1, FEW),) * 2)
 
 
 def test_a_problem_of_ones_own_goes_by_its_name_and_has_no_known_optimum() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from edge_server.config import Constant, Custom, OwoFmtl
 from sim.advice import advice
-from sim.scenario import Loaded, ScenarioErrors, compared, effective, json_schema, load
+from sim.scenario import Loaded, ScenarioErrors, compared, effective, load
 from user_client.config import Arrays
 
 SHIPPED = sorted(
@@ -159,13 +159,6 @@ def test_your_own_encoder(tmp_path: Path) -> None:
     assert loaded(tmp_path, tree).scenario.edge.encoder == Custom(kind="mine.nets:Net", args=args)
     with pytest.raises(ScenarioErrors, match=r"edge\.encoder\.args\.x: expected a whole number \| a number \| text"):
         loaded(tmp_path, tree, "edge.encoder.args.x=[1]")
-
-
-def test_json_schema_names_every_key_and_both_forms_of_users() -> None:
-    schema = json_schema()
-    assert {"schema", "users", "edge", "radio", "record"} <= schema["properties"].keys()
-    assert {"User", "Crowd", "OwoFmtl", "PingPong"} <= schema["$defs"].keys()
-    assert schema["additionalProperties"] is False
 
 
 @given(st.data())

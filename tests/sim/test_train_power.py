@@ -17,7 +17,7 @@ from power_runs import SMALL, command, loaded, written
 from safetensors.torch import load_file
 
 import runs
-import sim.power_run
+import sim.power_table
 from edge_server.routed_mtl.capacity_optimum import sum_capacity
 from edge_server.routed_mtl.policy import load_policy
 from edge_server.routed_mtl.samples import draw_samples
@@ -42,7 +42,7 @@ def test_a_run_leaves_what_the_contract_says(tmp_path: Path) -> None:
     assert (told["status"], told["steps"], told["dir"]) == ("done", 50, str(tmp_path / "out"))
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "manifest.json", "scenario.yaml", "events.jsonl", "power.json", "progress.parquet",
-        "policy.json", "policy.safetensors", "state.safetensors",
+        "policy.json", "policy.safetensors", "state.safetensors", "checkpoints",
     }  # fmt: skip
     power = runs.read_json(tmp_path / "out" / "power.json")
     assert told == {**told, **power}
@@ -179,9 +179,9 @@ def test_a_locked_task_is_named_and_a_missed_limit_too(tmp_path: Path) -> None:
 def test_one_user_far_above_its_limit_is_named_though_the_mean_is_met(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watts: float, noted: bool
 ) -> None:
-    real = sim.power_run.score
+    real = sim.power_table.score
     monkeypatch.setattr(
-        sim.power_run, "score", lambda *args: {**real(*args), "violation_mean": 0.0, "violation_max": watts}
+        sim.power_table, "score", lambda *args: {**real(*args), "violation_mean": 0.0, "violation_max": watts}
     )
     result = command(written(tmp_path), tmp_path / "out", "--json")
     assert ("p4_capacity/3: one user's mean power misses its limit by +0.1010 W" in result.stderr) == noted

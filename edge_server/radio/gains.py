@@ -1,0 +1,114 @@
+"""Channel gains of a run: where users stand, and how their channels fade. numpy, float64.
+
+A gain is |h|^2, dimensionless and positive: 1 is what a user at the reference distance has on average. Up and down see
+the same gain (time division). Every random number is dealt by (user, round, slot).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_server.routed_mtl.channels import Channel, Jakes, PathLoss, Shadowing
+
+Floats = NDArray[np.float64]
+
+_FADING, _SHADOW, _LAW = range(3)
+
+
+class Gains(Protocol):
+    """A source of gains; equal arguments give equal bits, in any order of calls."""
+
+    def round(self, t: int) -> Floats:
+        """|h|^2 [m, K] of round t's slots."""
+        ...
+
+
+@dataclass(frozen=True)
+class Faded:
+    """Block fading around what distance and shadowing leave: one block per slot.
+
+    loss [K]: mean gain of each user's place. shadowing: a new factor per user and round. seeds [K]: each user's own.
+    """
+
+    fading: Channel
+    shadowing: Shadowing
+    loss: Floats
+    seeds: Sequence[int]
+    slots: int
+
+    def round(self, t: int) -> Floats:
+        """|h|^2 [m, K]: loss times shadowing times fading."""
+        each = [self._user(k, t) for k in range(len(self.seeds))]
+        return np.stack(each, axis=1)
+
+    def sample(self, instances: int) -> Floats:
+        """|h|^2 [instances, K] of the same law, each slot by itself."""
+        rngs = [np.random.default_rng([seed, _LAW]) for seed in self.seeds]
+        shadow = np.stack([self.shadowing.gain(rng, (instances,)) for rng in rngs], axis=1)
+        fading = np.concatenate([self.fading.gains(rng, instances, 1) for rng in rngs], axis=1)
+        return np.asarray(self.loss * shadow * fading)
+
+    def _user(self, k: int, t: int) -> Floats:
+        shadow = self.shadowing.gain(np.random.default_rng([self.seeds[k], _SHADOW, t]), ())
+        return np.asarray(self.loss[k] * shadow * self._fades(self.seeds[k], t))
+
+    def _fades(self, seed: int, t: int) -> Floats:
+        if isinstance(self.fading, Jakes):
+            waves = self.fading.waves(np.random.default_rng([seed, _FADING]), 1)
+            blocks = np.arange(t * self.slots, (t + 1) * self.slots, dtype=np.float64)
+            return waves.gains(blocks).ravel()
+        return self.fading.gains(np.random.default_rng([seed, _FADING, t]), self.slots, 1).ravel()
+
+
+@dataclass(frozen=True)
+class Ring:
+    """Users anywhere in a ring around the edge; the path loss is 1 at `reference_m`."""
+
+    exponent: float
+    reference_m: float
+    nearest_m: float
+    farthest_m: float
+
+    def loss(self, seeds: Sequence[int]) -> Floats:
+        """Mean gain [K] of each user's place, which its seed picks for the whole run."""
+        near, far = self.nearest_m**2, self.farthest_m**2
+        share = np.array([np.random.default_rng(seed).uniform() for seed in seeds])
+        distance = np.sqrt(near + (far - near) * share)
+        return PathLoss(self.exponent, reference_m=self.reference_m).gain(distance)
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """Recorded gains [T, m, K]."""
+
+    gain: Floats
+
+    def round(self, t: int) -> Floats:
+        """|h|^2 [m, K]."""
+        found: Floats = self.gain[t]
+        return found
+
+
+def read_trace(path: Path, rounds: int, slots: int, users: int) -> Trace:
+    """Array `gain` [>= T, m, K] of an .npz file. Raises ValueError, naming the array and the index at fault."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            gain = np.asarray(arrays["gain"], np.float64)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
+    except KeyError:
+        raise ValueError(f"{path}: has no array `gain`") from None
+    except (OSError, ValueError, BadZipFile) as error:
+        raise ValueError(f"{path}: cannot be read as .npz: {error}") from error
+    if gain.ndim != 3 or gain.shape[1:] != (slots, users) or gain.shape[0] < rounds:
+        need = f"[at least {rounds} rounds, {slots} slots, {users} users]"
+        raise ValueError(f"{path}: `gain` is {list(gain.shape)}, the run needs {need}")
+    if (bad := np.argwhere(~((gain > 0) & np.isfinite(gain)))).size:
+        at = [int(i) for i in bad[0]]
+        raise ValueError(f"{path}: `gain` at {at} (round, slot, user) is {gain[tuple(at)]:g}; gains are above 0")
+    return Trace(gain[:rounds])

@@ -1,0 +1,243 @@
+"""What a scenario may say about the radio; each part builds what it describes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from edge_server.config_base import Config, Count, Positive
+from edge_server.radio import gains
+from edge_server.radio.clock import Computing
+from edge_server.radio.power import Downlink, PowerPolicy, SumCapacity, build_power
+from edge_server.radio.radio import Late, Link, Radio
+from edge_server.record import PHASES
+from edge_server.routed_mtl import channels
+from edge_server.routed_mtl.policy import Policy, PolicyError, load_policy
+
+NotNegative = Annotated[float, Field(ge=0)]
+LAW_SAMPLES = 4000
+"""Slots drawn to find the price of power of `sum_capacity`."""
+
+
+class Ring(Config):
+    """Users anywhere in a ring around the edge, uniform over its area; the path loss is 1 at `reference_m`."""
+
+    exponent: Positive = 3.0
+    reference_m: Positive = 100.0
+    nearest_m: Positive
+    farthest_m: Positive
+
+    def built(self) -> gains.Ring:
+        """The geometry."""
+        return gains.Ring(self.exponent, self.reference_m, self.nearest_m, self.farthest_m)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Ring":
+        if self.nearest_m >= self.farthest_m:
+            raise ValueError(f"nearest_m ({self.nearest_m:g}) must be below farthest_m ({self.farthest_m:g})")
+        return self
+
+
+class Compute(Config):
+    """Virtual seconds of a slot: every user's (or one number each), the edge's forward and backward pass."""
+
+    user: NotNegative | tuple[NotNegative, ...] = 0.0
+    forward: NotNegative = 0.0
+    backward: NotNegative = 0.0
+
+    def built(self, users: int) -> Computing:
+        """For `users` users."""
+        return Computing(np.broadcast_to(np.asarray(self.user, np.float64), users), self.forward, self.backward)
+
+
+class Payloads(Config):
+    """Bits of a message in place of the measured ones."""
+
+    features: Count | None = None
+    outputs: Count | None = None
+    feedback: Count | None = None
+    acknowledgement: Count | None = None
+
+    def built(self) -> dict[int, int]:
+        """By phase."""
+        said = [getattr(self, phase) for phase in PHASES]
+        return {phase: bits for phase, bits in enumerate(said) if bits is not None}
+
+
+class Routed(Config):
+    """A trained network that `equiran train-power` left. policy: its path without the ending.
+
+    problem: what it minimises, the mean delay or the longest.
+    """
+
+    kind: Literal["routed_mtl"]
+    policy: Annotated[str, Field(min_length=1)]
+    problem: Literal["p3_delay", "p3_min_max"] = "p3_delay"
+
+
+class CustomPower(Config):
+    """Your own policy, as `module:Class`; `args` go to its constructor, after the downlink."""
+
+    kind: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
+    args: dict[str, int | float | str | bool] = {}  # noqa: RUF012 - pydantic copies it
+
+
+Power = Literal["equal", "optimal", "min_max", "sum_capacity"] | Routed | CustomPower
+
+
+class Run(NamedTuple):
+    """What a radio must know of its run. seeds [K]: each user's own."""
+
+    seeds: Sequence[int]
+    rounds: int
+    slots: int
+    deadline: float | None
+    late: Late
+
+
+class OnAir(Config):
+    """What every radio says. rho_db: signal-to-noise ratio in dB that 1 W gives at gain 1, 1/(N0 W).
+
+    bandwidth: Hz, of one user's band. p_tot: W, for all users that are spoken to. user_power: W, of each user.
+    """
+
+    rho_db: float = 10.0
+    bandwidth: Positive = 1e6
+    p_tot: Positive = 10.0
+    user_power: Positive = 0.2
+    power: Power = "equal"
+    compute: Literal["measured"] | Compute = Compute()
+    bits: Literal["measured"] | Payloads = "measured"
+
+    @property
+    def link(self) -> Link:
+        """Both ways of the air."""
+        return Link(10 ** (self.rho_db / 10), self.bandwidth, self.p_tot, self.user_power)
+
+    def over(self, source: gains.Gains, law: gains.Floats, run: Run) -> Radio:
+        """The radio over these gains; law [instances, K]: samples of them."""
+        self._fits(run)
+        policy = self._policy(law)
+        returning = build_power("equal", self._downlink) if isinstance(policy, SumCapacity) else policy
+        computing = None if self.compute == "measured" else self.compute.built(len(run.seeds))
+        bits = {} if self.bits == "measured" else self.bits.built()
+        return Radio(source, self.link, policy, returning, computing, bits, run.deadline, run.late)
+
+    def _policy(self, law: gains.Floats) -> PowerPolicy:
+        users = law.shape[1]
+        if isinstance(self.power, Routed):
+            return build_power(
+                "routed_mtl", self._downlink, policy=_trained(self.power, users), problem=self.power.problem
+            )
+        if isinstance(self.power, CustomPower):
+            return build_power(self.power.kind, self._downlink, **self.power.args)
+        if self.power == "sum_capacity":
+            return build_power(self.power, self._downlink, gains=self.link.rho * law)
+        return build_power(self.power, self._downlink)
+
+    @property
+    def _downlink(self) -> Downlink:
+        return Downlink(self.p_tot, self.bandwidth)
+
+    def _fits(self, run: Run) -> None:
+        if self.compute == "measured":
+            return
+        users, deadline = len(run.seeds), run.deadline
+        if isinstance(self.compute.user, tuple) and len(self.compute.user) != users:
+            raise ValueError(f"compute.user has {len(self.compute.user)} entries for {users} users")
+        own = self.compute.forward + self.compute.backward
+        if deadline is not None and deadline <= own:
+            raise ValueError(f"the edge's own passes take {own:g} s, the deadline is {deadline:g} s; raise deadline")
+
+
+def _trained(power: Routed, users: int) -> Policy:
+    """The network, if it serves so many users. Raises PolicyError."""
+    try:
+        policy = load_policy(Path(power.policy))
+        if users > 1:
+            policy.task_for(power.problem, users)
+    except PolicyError as error:
+        raise PolicyError(f"{error}; `equiran train-power` trains one") from error
+    return policy
+
+
+class Fading(OnAir):
+    """Gains drawn from a law. ring: where users stand; loss_db: the loss of each user's place in dB instead.
+
+    sigma_db: log-normal shadowing, drawn for every round.
+    """
+
+    ring: Ring | None = None
+    loss_db: float | tuple[float, ...] = 0.0
+    sigma_db: NotNegative = 0.0
+
+    def law(self) -> channels.Channel:
+        """Of the fading from slot to slot, with mean 1."""
+        raise NotImplementedError
+
+    def built(self, run: Run) -> Radio:
+        """The radio of a run. Raises ValueError where a list, a file or a policy does not fit."""
+        loss = self.ring.built().loss(run.seeds) if self.ring else self._fixed(len(run.seeds))
+        source = gains.Faded(self.law(), channels.Shadowing(self.sigma_db), loss, run.seeds, run.slots)
+        return self.over(source, source.sample(LAW_SAMPLES), run)
+
+    def _fixed(self, users: int) -> gains.Floats:
+        if isinstance(self.loss_db, tuple) and len(self.loss_db) != users:
+            raise ValueError(f"loss_db has {len(self.loss_db)} entries for {users} users")
+        return np.broadcast_to(10 ** (-np.asarray(self.loss_db, np.float64) / 10), users)
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "Fading":
+        if self.ring and self.loss_db != 0.0:
+            raise ValueError("give ring or loss_db, not both")
+        return self
+
+
+class Rayleigh(Fading):
+    """No line of sight."""
+
+    kind: Literal["rayleigh"]
+
+    def law(self) -> channels.Channel:
+        """|h|^2 exponential."""
+        return channels.Rayleigh()
+
+
+class Rician(Fading):
+    """A line of sight with `k_factor` times the power of the scattered paths."""
+
+    kind: Literal["rician"]
+    k_factor: NotNegative
+
+    def law(self) -> channels.Channel:
+        """With its line of sight."""
+        return channels.Rician(self.k_factor)
+
+
+class Jakes(Fading):
+    """Rayleigh fading of moving users. doppler: f_D times a slot's length; slots follow each other through rounds."""
+
+    kind: Literal["jakes"]
+    doppler: Positive
+
+    def law(self) -> channels.Channel:
+        """Correlated from slot to slot."""
+        return channels.Jakes(self.doppler)
+
+
+class Recorded(OnAir):
+    """Gains from a file: array `gain` [T, m, K] of an .npz, users in scenario order."""
+
+    kind: Literal["trace"]
+    path: Annotated[str, Field(min_length=1)]
+
+    def built(self, run: Run) -> Radio:
+        """The radio of a run. Raises ValueError for a file that does not fit."""
+        users = len(run.seeds)
+        trace = gains.read_trace(Path(self.path), run.rounds, run.slots, users)
+        return self.over(trace, trace.gain.reshape(-1, users), run)
+
+
+OfTheAir = Annotated[Rayleigh | Rician | Jakes | Recorded, Field(discriminator="kind")]

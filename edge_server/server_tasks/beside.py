@@ -1,0 +1,188 @@
+"""The edge's server tasks: started with the run, taken up at round boundaries, stopped when the slots are over."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from time import monotonic
+from typing import Any, TypeVar
+
+from edge_server.record import Event, RoundRecord
+from edge_server.routed_mtl.policy import Policy, unpacked
+from edge_server.routed_mtl.progress import Progress
+from edge_server.server_tasks.frames import Frame
+from edge_server.server_tasks.job import Job
+from edge_server.server_tasks.news import TaskEnd, TaskNews, TaskStatus
+from edge_server.server_tasks.process import TaskProcess
+
+T = TypeVar("T")
+
+LAST_WORDS = 60.0
+"""Seconds that a task has to give its state and its policy once the slots are over; then it is killed."""
+_POLL = 0.02
+
+OnEvent = Callable[[Event], None]
+OnNews = Callable[[TaskNews], None]
+
+
+class BesideSlots:
+    """The tasks of one run. `policies` holds the newest policy of each by kind, as of the last round boundary.
+
+    Whatever happens to a task is told through `on_event` and `on_news`; it never raises into the slots.
+    """
+
+    def __init__(self, jobs: Sequence[Job], on_event: OnEvent, on_news: OnNews) -> None:
+        self.policies: dict[str, Policy] = {}
+        self._jobs, self._on_event, self._on_news = jobs, on_event, on_news
+        self._tasks: list[_Task] = []
+
+    async def beside(self, slots: Awaitable[T]) -> T:
+        """What `slots` gives or raises, with the tasks at work until then; state and policies are told first."""
+        with self._started():
+            try:
+                given = await slots
+            except Exception:
+                await self._finish()
+                raise
+            await self._finish()
+            return given
+
+    def then(self, on_round: Callable[[RoundRecord], None]) -> Callable[[RoundRecord], None]:
+        """`on_round`, after which what the tasks told is taken up: the round boundary."""
+
+        def boundary(record: RoundRecord) -> None:
+            on_round(record)
+            self.take_up(record.round)
+
+        return boundary
+
+    def take_up(self, round_: int) -> None:
+        """Everything the tasks told until the end of this round."""
+        for task in self._tasks:
+            task.take_up(round_)
+
+    @contextmanager
+    def _started(self) -> Iterator[None]:
+        self._tasks = [task for job in self._jobs if (task := self._start(job))]
+        try:
+            yield
+        finally:
+            for task in self._tasks:
+                task.close()
+
+    def _start(self, job: Job) -> "_Task | None":
+        try:
+            return _Task(job, self.policies, self._on_event, self._on_news)
+        except OSError as error:
+            reason = f"no process could be started: {error}"
+            self._on_event({"event": "server_task_failed", "server_task": job.task.kind, "step": 0, "reason": reason})
+            self._on_news(TaskNews(job.task.kind, (), TaskEnd("failed", 0, sum(job.task.stages), 0.0, {})))
+        return None
+
+    async def _finish(self) -> None:
+        for task in self._tasks:
+            task.stop()
+        deadline = monotonic() + LAST_WORDS
+        while not all(task.over for task in self._tasks) and monotonic() < deadline:
+            await asyncio.sleep(_POLL)
+        for task in self._tasks:
+            task.give_up()
+            task.take_up(None)
+
+
+class _Task:
+    """One task, and what the edge knows of it."""
+
+    def __init__(self, job: Job, policies: dict[str, Policy], on_event: OnEvent, on_news: OnNews) -> None:
+        self._kind, self._steps = job.task.kind, sum(job.task.stages)
+        self._policies, self._on_event, self._on_news = policies, on_event, on_news
+        self._files: dict[str, bytes] = {}
+        self._step, self._seconds = 0, 0.0
+        self._last: Frame | None = None
+        self._patience = ""
+        self._told = False
+        self._process = TaskProcess(job)
+        self._event("server_task_started", pid=self._process.pid, steps=self._steps)
+
+    @property
+    def over(self) -> bool:
+        """Nothing more will come."""
+        return self._process.over
+
+    def stop(self) -> None:
+        """Asks for state and policy."""
+        self._process.stop()
+
+    def close(self) -> None:
+        """Nothing of its process is left."""
+        self._process.close()
+
+    def give_up(self) -> None:
+        """Waits no longer: a process that is still there is killed."""
+        if not self.over:
+            self._patience = f"it did not stop within {LAST_WORDS:g} s: "
+        self.close()
+
+    def take_up(self, round_: int | None) -> None:
+        """Everything that has arrived, and its end if it is over; round_: the one that ended, None after the slots."""
+        if self._told:
+            return
+        over, progress = self._process.over, []
+        for frame in self._process.take():
+            match frame.header["kind"]:
+                case "progress":
+                    progress.append(Progress.from_dict(frame.header["progress"]))
+                    self._step, self._seconds = progress[-1].taken, frame.header["seconds"]
+                case "policy":
+                    self._take_policy(frame, round_)
+                case "masks_hardened":
+                    self._event("masks_hardened", step=frame.header["step"])
+                case _:
+                    self._last = frame
+        end = self._end(round_) if over else None
+        if progress or end:
+            self._on_news(TaskNews(self._kind, tuple(progress), end))
+
+    def _take_policy(self, frame: Frame, round_: int | None) -> None:
+        about, arrays = frame.header["policy"], frame.blobs["policy"]
+        self._policies[self._kind] = unpacked(arrays, about)
+        self._files |= {"policy.safetensors": arrays, "policy.json": (json.dumps(about, indent=1) + "\n").encode()}
+        if round_ is not None:
+            self._event("policy_published", round=round_, step=frame.header["step"])
+
+    def _end(self, round_: int | None) -> TaskEnd:
+        self._told = True
+        self._process.close()
+        if self._last is None:
+            return self._died()
+        header, blobs = self._last.header, self._last.blobs
+        self._step, self._seconds = header["step"], header["seconds"]
+        if "state" in blobs:
+            self._files["state.safetensors"] = blobs["state"]
+        if header["kind"] == "failed":
+            return self._failed(header["reason"], traceback=header["traceback"])
+        return self._ended(self._last, round_)
+
+    def _ended(self, frame: Frame, round_: int | None) -> TaskEnd:
+        self._take_policy(frame, round_)
+        for task in frame.header["locked"]:
+            self._event("locked", task=task)
+        status: TaskStatus = "finished" if frame.header["done"] else "stopped"
+        self._event(f"server_task_{status}", step=self._step, steps=self._steps, stderr=self._process.stderr or None)
+        return self._as_ended(status, frame.header["bdnn_parameters"])
+
+    def _died(self) -> TaskEnd:
+        """Of a process that ended without a word of its own."""
+        return self._failed(self._patience + self._process.how)
+
+    def _failed(self, reason: str, traceback: str | None = None) -> TaskEnd:
+        words = {"traceback": traceback, "stderr": self._process.stderr or None}
+        self._event("server_task_failed", reason=reason, step=self._step, steps=self._steps, **words)
+        return self._as_ended("failed")
+
+    def _as_ended(self, status: TaskStatus, parameters: int | None = None) -> TaskEnd:
+        return TaskEnd(status, self._step, self._steps, self._seconds, dict(self._files), parameters)
+
+    def _event(self, event: str, **more: Any) -> None:
+        known = {key: value for key, value in more.items() if value is not None}
+        self._on_event({"event": event, "server_task": self._kind, **known})

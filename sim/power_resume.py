@@ -1,0 +1,84 @@
+"""A stopped or killed training run, continued from its last whole checkpoint to the same bits."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from edge_server.compute import threads
+from edge_server.routed_mtl.networks import ArchitectureError
+from edge_server.routed_mtl.training import Trainer
+from sim.checkpoint_files import NoCheckpoint
+from sim.power_checkpoints import PowerCheckpoints, Saved, numeric_versions
+from sim.power_recorder import PowerRecorder, PowerResult
+from sim.power_run import PowerRun, PowerWatcher, alone, rehearse
+from sim.power_scenario import LoadedPower, load_power
+from sim.runner import BadScenario
+from sim.scenario import opened, trains_alone
+
+
+def resume_power(folder: Path, watcher: PowerWatcher) -> PowerResult:
+    """Goes on in `folder` to the end; a run that is done already is only told about.
+
+    Raises BadScenario, one line, where nothing can be continued, RunError when it failed, ScenarioErrors.
+    """
+    loaded = _scenario(folder)
+    with alone(folder):
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        if manifest["status"] == "done":
+            watcher.on_note(f"{folder} is done already")
+            return _as_it_is(folder, manifest)
+        with threads(loaded.scenario.threads.edge):
+            return _continued(loaded, folder, watcher)
+
+
+def _scenario(folder: Path) -> LoadedPower:
+    """Raises BadScenario for a folder that is no training run."""
+    for name in ("manifest.json", "scenario.yaml"):
+        if not (folder / name).is_file():
+            raise BadScenario(f"{folder} is not a run: {name} is missing; give a directory that train-power wrote")
+    root, _ = opened(folder / "scenario.yaml", (), {})
+    if not trains_alone(root):
+        raise BadScenario(f"{folder} is a run with slots; only train-power runs can be resumed so far")
+    return load_power(folder / "scenario.yaml")
+
+
+def _as_it_is(folder: Path, manifest: dict[str, Any]) -> PowerResult:
+    power = json.loads((folder / "power.json").read_text(encoding="utf-8"))
+    return PowerResult(manifest["name"], folder, "done", manifest["steps"], manifest["digest"], power)
+
+
+def _continued(loaded: LoadedPower, folder: Path, watcher: PowerWatcher) -> PowerResult:
+    rehearsed, notes = rehearse(loaded), list[str]()
+    try:
+        saved = PowerCheckpoints(folder, loaded.scenario, lambda _step: None).newest(notes.append)
+    except NoCheckpoint as error:
+        raise BadScenario(str(error)) from error
+    _refuse_other(rehearsed, saved, folder)
+    step = saved.step if saved else 0
+    recorder = PowerRecorder(folder, loaded.scenario, after=step)
+    for note in [*notes, *_other_versions(saved)]:
+        recorder.events({"event": "checkpoint_note", "text": note})
+        watcher.on_note(f"note: {note}")
+    recorder.events({"event": "resumed", "step": step})
+    watcher.on_note(f"goes on from step {step}")
+    return PowerRun(loaded.scenario, rehearsed, recorder, watcher, saved=saved).to_the_end()
+
+
+def _refuse_other(rehearsed: Trainer, saved: Saved | None, folder: Path) -> None:
+    """Raises BadScenario for a state that this version's trainer cannot take up."""
+    try:
+        if saved:
+            rehearsed.load_state_dict(saved.state)
+    except ArchitectureError as error:
+        raise BadScenario(f"{folder}: checkpoint {saved.step if saved else 0}: {error}") from error
+
+
+def _other_versions(saved: Saved | None) -> list[str]:
+    """What the checkpoint was made with and is another version here."""
+    here = numeric_versions()
+    there = saved.versions if saved else {}
+    return [
+        f"the checkpoint was made with {name} {version}, this is {here.get(name)}: the bits may differ"
+        for name, version in there.items()
+        if here.get(name) != version
+    ]

@@ -1,0 +1,83 @@
+"""What the radio of a run leaves behind: `radio.parquet`, and every user's bill."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from edge_server.record import ACKNOWLEDGEMENT, FEATURES, FEEDBACK, OUTPUTS, PHASES, RadioRecord
+
+_DOWN = {OUTPUTS: 0, ACKNOWLEDGEMENT: 1}
+_UP = (FEATURES, FEEDBACK)
+
+
+def _columns() -> list[tuple[str, pa.DataType]]:
+    messages: list[tuple[str, pa.DataType]] = []
+    for phase, name in enumerate(PHASES):
+        messages += [(f"{name}_bits", pa.int64()), (f"{name}_s", pa.float64())]
+        messages += [(f"{name}_w", pa.float64())] if phase in _DOWN else []
+    shared = ("forward_s", "backward_s", "slot_s", "clock_s")
+    return [
+        ("round", pa.int32()),
+        ("slot", pa.int32()),
+        ("user", pa.string()),
+        ("gain", pa.float64()),
+        *messages,
+        ("compute_s", pa.float64()),
+        ("late", pa.bool_()),
+        *((name, pa.float64()) for name in shared),
+    ]
+
+
+RADIO = pa.schema(_columns())
+
+
+def radio_batch(round_: int, record: RadioRecord, users: list[str]) -> pa.RecordBatch:
+    """The round's rows of radio.parquet, in (slot, user) order."""
+    slots, count = record.gain.shape
+    columns: dict[str, Any] = {
+        "round": np.full(slots * count, round_, np.int32),
+        "slot": np.repeat(np.arange(slots, dtype=np.int32), count),
+        "user": users * slots,
+        "gain": record.gain.ravel(),
+        "compute_s": record.compute.ravel(),
+        "late": record.late.ravel(),
+        "forward_s": np.repeat(record.edge[:, 0], count),
+        "backward_s": np.repeat(record.edge[:, 1], count),
+        "slot_s": np.repeat(record.slot, count),
+        "clock_s": np.repeat(record.clock, count),
+    }
+    for phase, name in enumerate(PHASES):
+        columns |= {f"{name}_bits": record.bits[:, phase].ravel(), f"{name}_s": record.seconds[:, phase].ravel()}
+        if phase in _DOWN:
+            columns[f"{name}_w"] = record.watts[:, _DOWN[phase]].ravel()
+    return pa.RecordBatch.from_pydict(columns, schema=RADIO)
+
+
+class Bill:
+    """Sums over a run with these users: seconds and joules on the air, up and down.
+
+    user_power: W that every user sends with.
+    """
+
+    def __init__(self, users: list[str], user_power: float):
+        self._users, self._user_power = users, user_power
+        self._up_s, self._down_s, self._down_j = (np.zeros(len(users)) for _ in range(3))
+
+    def add(self, record: RadioRecord) -> None:
+        """One more round. A message without power is not sent, and costs nothing."""
+        seconds = np.where(np.isfinite(record.seconds), record.seconds, 0.0)
+        self._up_s += seconds[:, _UP].sum(axis=(0, 1))
+        down = seconds[:, [*_DOWN]]
+        self._down_s += down.sum(axis=(0, 1))
+        self._down_j += (down * record.watts).sum(axis=(0, 1))
+
+    def table(self) -> dict[str, dict[str, float]]:
+        """By user: seconds of its messages and joules spent on them."""
+        columns = {
+            "up_seconds": self._up_s,
+            "down_seconds": self._down_s,
+            "up_joules": self._up_s * self._user_power,
+            "down_joules": self._down_j,
+        }
+        return {user: {name: float(sums[k]) for name, sums in columns.items()} for k, user in enumerate(self._users)}

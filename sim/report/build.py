@@ -1,0 +1,59 @@
+"""A report on disk: one self-contained HTML file and the PNGs beside it, for runs of one kind."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sim.report import page as slots_page
+from sim.report import power_page as training_page
+from sim.report.files import UnreadableRun
+from sim.report.page import Page
+from sim.report.power_page import PowerPage
+from sim.report.power_tables import PowerRow
+from sim.report.records import is_training
+from sim.report.style import png, style
+from sim.report.tables import Row
+
+
+@dataclass(frozen=True)
+class ReportPaths:
+    """What `build` wrote, and the summary row of each run on the page."""
+
+    html: Path
+    pngs: tuple[Path, ...]
+    table: list[Row] | list[PowerRow]
+
+
+def build(dirs: Sequence[Path]) -> ReportPaths:
+    """Write report.html and one PNG per chart into the first of `dirs`, from the records alone.
+
+    Runs compared with a run (its sub-folders) are drawn beside it. Raises UnreadableRun, one line, where a
+    folder is not a run, a file of it is damaged or runs are not of one kind, and ValueError without any folder.
+    """
+    made: Page | PowerPage = training_page.compose(dirs) if _of_training(dirs) else slots_page.compose(dirs)
+    folder = Path(dirs[0])
+    html, pngs = folder / "report.html", tuple(folder / f"{chart.key}.png" for chart in made.charts)
+    html.write_text(made.html, encoding="utf-8")
+    with style():
+        for chart, path in zip(made.charts, pngs, strict=True):
+            png(chart, path)
+    return ReportPaths(html, pngs, made.table)
+
+
+def table(dirs: Sequence[Path]) -> list[dict[str, Any]]:
+    """The summary rows as plain dictionaries (keys: the fields of `Row` or `PowerRow`). Raises UnreadableRun."""
+    return training_page.table(dirs) if _of_training(dirs) else slots_page.table(dirs)
+
+
+def _of_training(dirs: Sequence[Path]) -> bool:
+    """Whether they hold power trainers. Raises UnreadableRun where only some of them do."""
+    if not dirs:
+        raise ValueError("report needs at least one run directory")
+    training = [Path(folder) for folder in dirs if is_training(Path(folder))]
+    slots = [Path(folder) for folder in dirs if Path(folder) not in training]
+    if training and slots:
+        raise UnreadableRun(
+            f"{slots[0]} is a run with slots and {training[0]} one of train-power; make a report of each kind"
+        )
+    return bool(training)

@@ -1,0 +1,80 @@
+"""How a run ended, as the command says it."""
+
+from typing import Any
+
+from sim.console import Screen, say, say_json, say_table
+from sim.power_recorder import PowerResult
+from sim.recorder import Result
+from sim.server_task_records import described
+
+_MANY = 0.5
+"""Share of utilities out of range that is worth a note; far more than the 3 to 15 % of a run that learns."""
+
+
+def warn(result: Result, screen: Screen) -> None:
+    """Notes what the numbers do not show: users left out of slots, utilities that the dual box was not made for."""
+    for one in (result, *result.compared):
+        if rejected := one.summary["rejected"]:
+            screen.note(
+                f"note: {one.name}: {rejected} slots of users were rejected; {one.folder}/events.jsonl names them"
+            )
+        share = one.summary["out_of_range_share"]
+        if share is not None and share > _MANY:
+            screen.note(f"note: {one.name}: {share:.0%} of the utilities were outside [u_min, u_max]")
+
+
+def tell(result: Result, *, as_json: bool) -> None:
+    """The table of a run and those compared with it, or one JSON object."""
+    if as_json:
+        say_json(_as_dict(result))
+        return
+    say_table([_row(one) for one in (result, *result.compared)], f"{result.name}: {result.status}")
+    for one in (result, *result.compared):
+        for task in one.summary["server_tasks"]:
+            say(described(task, one.folder))
+    say(str(result.folder))
+
+
+def tell_power(result: PowerResult, *, as_json: bool) -> None:
+    """The same for a power trainer."""
+    told = {"name": result.name, "dir": str(result.folder), "status": result.status, "digest": result.digest}
+    if as_json:
+        say_json({**told, "steps": result.steps, **(result.power or {})})
+        return
+    if result.power is None:
+        say(f"{result.name}: {result.status} after {result.steps} steps; go on with: equiran resume {result.folder}")
+    else:
+        say_table([_power_row(task) for task in result.power["tasks"]], f"{result.name}: {result.status}")
+    say(str(result.folder))
+
+
+def _as_dict(result: Result) -> dict[str, Any]:
+    content = {"name": result.name, "dir": str(result.folder), "status": result.status, "digest": result.digest}
+    compared = {"compare": [_as_dict(other) for other in result.compared]} if result.compared else {}
+    return {**result.summary, **content, **compared}
+
+
+def _power_row(task: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "task": f"{task['problem']}/{task['n']}",
+        "mean gap": task["gap_mean"],
+        "p99": task["gap_p99"],
+        "rate": task["rate"],
+        "% of opt.": task["percent_of_optimum"],
+        "violation": task["violation_mean"],
+        "max": task["violation_max"],
+    }
+
+
+def _row(result: Result) -> dict[str, Any]:
+    summary = result.summary
+    return {
+        "run": result.name,
+        "fairness": summary["fairness_mean"],
+        "val. fairness": summary["val_fairness_mean"],
+        "worst u": summary["worst_utility"],
+        "Jain": summary["jain"],
+        "sum |w|": summary["sum_w_mean"],
+        "slots/s": summary["slots_per_second"],
+        "digest": (result.digest or "-")[:8],
+    }

@@ -1,0 +1,130 @@
+"""The virtual clock: airtimes by hand, the three waits of a slot, deadlines, and who shares which power."""
+
+from math import log2
+
+import numpy as np
+import pytest
+
+from edge_server.radio.clock import Computing, airtime
+from edge_server.radio.gains import Trace
+from edge_server.radio.power import Downlink, build_power
+from edge_server.radio.radio import Late, Link, Radio
+
+GAIN = np.array([[[1.0, 0.25, 4.0]]])
+SIZES = np.array([[1000, 1000, 1000], [200, 200, 200], [300, 300, 300], [8, 8, 500]])
+"""Bytes by phase: features, outputs, feedback, acknowledgement."""
+GRADIENTS = np.array([False, False, True])
+LINK = Link(rho=10.0, bandwidth=1e5, p_tot=6.0, user_power=0.5)
+COMPUTING = Computing(np.array([0.01, 0.02, 0.03]), 0.05, 0.07)
+
+
+def radio(deadline: float | None = None, late: Late = "drop", power: str = "equal", **more: object) -> Radio:
+    policy = build_power(power, Downlink(LINK.p_tot, LINK.bandwidth))
+    made = Radio(Trace(GAIN), LINK, policy, policy, COMPUTING, deadline=deadline, late=late)
+    made.bits = dict(more.get("bits", {}))  # type: ignore[call-overload]
+    return made
+
+
+def seconds(size: int, gain: float, watts: float) -> float:
+    return 8 * size / (LINK.bandwidth * log2(1 + LINK.rho * gain * watts))
+
+
+def test_airtime_of_nothing_is_zero_and_without_power_infinite() -> None:
+    np.testing.assert_array_equal(airtime(np.array([0.0, 8.0, 8.0]), np.array([0.0, 0.0, 1.0]), 4.0), [0, np.inf, 2])
+
+
+def test_a_slot_by_hand() -> None:
+    air = radio()
+    record = air.begin_round(0)
+    assert not air.features(0, SIZES).late.any()
+    assert not air.feedback(0, SIZES, np.zeros(3)).late.any()
+    air.end(0, SIZES, GRADIENTS, Computing(np.zeros(3), 9.0, 9.0))
+    up = [seconds(1000, g, 0.5) for g in GAIN[0, 0]]
+    turn = [seconds(200, g, 2.0) + c + seconds(300, g, 0.5) for g, c in zip(GAIN[0, 0], COMPUTING.user, strict=True)]
+    back = [seconds(8, 1.0, 2.0), seconds(8, 0.25, 2.0), seconds(500, 4.0, 2.0)]
+    np.testing.assert_allclose(record.waits[0], [max(up), max(turn), max(back)], rtol=1e-12)
+    first, second, third = record.waits[0]
+    assert record.slot[0] == first + 0.05 + second + 0.07 + third
+    assert (air.clock, record.clock[0]) == (record.slot[0], record.slot[0])
+    np.testing.assert_array_equal(record.bits[0], 8 * SIZES)
+
+
+def test_the_clock_is_the_sum_of_its_slots() -> None:
+    gain = np.random.default_rng(0).exponential(size=(3, 4, 3))
+    policy = build_power("optimal", Downlink(LINK.p_tot, LINK.bandwidth))
+    air = Radio(Trace(gain), LINK, policy, policy, COMPUTING)
+    total = 0.0
+    for t in range(3):
+        record = air.begin_round(t)
+        for i in range(4):
+            air.features(i, SIZES)
+            air.feedback(i, SIZES, np.zeros(3))
+            air.end(i, SIZES, GRADIENTS, COMPUTING)
+            total += float(record.slot[i])
+            assert record.clock[i] == total
+
+
+def test_messages_without_a_tensor_get_an_equal_share_and_the_policy_the_rest() -> None:
+    air = radio(power="optimal")
+    record = air.begin_round(0)
+    air.features(0, SIZES)
+    air.feedback(0, SIZES, np.zeros(3))
+    air.end(0, SIZES, np.array([True, False, True]), COMPUTING)
+    assert record.watts[0, 1, 1] == 2.0
+    assert record.watts[0, 1].sum() == pytest.approx(6.0, rel=1e-12)
+    alone = build_power("optimal", Downlink(4.0, LINK.bandwidth)).power(10 * GAIN[0, 0, [0, 2]], 8 * SIZES[3, [0, 2]])
+    np.testing.assert_allclose(record.watts[0, 1, [0, 2]], alone, rtol=1e-9)
+
+
+def test_late_features_close_the_first_wait_at_half_of_what_is_left() -> None:
+    deadline = 0.05 + 2 * 0.04
+    assert seconds(1000, 1.0, 0.5) < 0.04 < seconds(1000, 0.25, 0.5)
+    air = radio(deadline)
+    record = air.begin_round(0)
+    said = air.features(0, SIZES)
+    np.testing.assert_array_equal(said.late, [False, True, False])
+    np.testing.assert_allclose(said.seconds[1], seconds(1000, 0.25, 0.5), rtol=1e-12)
+    assert record.waits[0, 0] == pytest.approx(0.04, rel=1e-12)
+    np.testing.assert_array_equal(record.late[0], [False, True, False])
+
+
+def test_late_feedback_ends_the_second_wait_at_the_deadline() -> None:
+    gone = SIZES.copy()
+    gone[2, 0] = 100_000
+    air = radio(0.5)
+    record = air.begin_round(0)
+    assert not air.features(0, gone).late.any()
+    said = air.feedback(0, gone, np.zeros(3))
+    np.testing.assert_array_equal(said.late, [True, False, False])
+    assert record.waits[0, 0] + 0.05 + record.waits[0, 1] == pytest.approx(0.5, rel=1e-12)
+    assert said.seconds[0] > 0.5
+
+
+def test_who_is_waited_for_is_late_but_not_out() -> None:
+    air = radio(0.05 + 2 * 0.04, "wait")
+    record = air.begin_round(0)
+    assert not air.features(0, SIZES).late.any()
+    np.testing.assert_array_equal(record.late[0], [False, True, False])
+    assert record.waits[0, 0] == pytest.approx(seconds(1000, 0.25, 0.5), rel=1e-12)
+
+
+def test_stated_payloads_take_the_place_of_measured_ones() -> None:
+    air = radio(bits={1: 5000})
+    record = air.begin_round(0)
+    some = SIZES.copy()
+    some[1, 2] = 0
+    air.feedback(0, some, np.zeros(3))
+    np.testing.assert_array_equal(record.bits[0, 1], [5000, 5000, 0])
+    assert record.watts[0, 0].tolist() == [3.0, 3.0, 0.0]
+
+
+def test_measured_times_enter_where_nothing_is_stated() -> None:
+    air = radio()
+    air.computing = None
+    record = air.begin_round(0)
+    air.features(0, SIZES)
+    air.feedback(0, SIZES, np.array([1.0, 2.0, 3.0]))
+    air.end(0, SIZES, GRADIENTS, Computing(np.zeros(3), 0.5, 0.25))
+    np.testing.assert_array_equal(record.compute[0], [1, 2, 3])
+    np.testing.assert_array_equal(record.edge[0], [0.5, 0.25])
+    assert record.slot[0] == record.waits[0, 0] + 0.5 + record.waits[0, 1] + 0.25 + record.waits[0, 2]
