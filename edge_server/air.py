@@ -1,6 +1,7 @@
 """A cell's slots on the radio's clock: who is in time, and what a slot took. Without a radio nobody is late."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 import numpy as np
@@ -19,6 +20,7 @@ from edge_server.record import (
     Floats,
     RoundRecord,
 )
+from edge_server.routed_mtl.problems import NotConverged
 
 Heard = TypeVar("Heard")
 
@@ -29,24 +31,29 @@ class Air:
     def __init__(self, cell: Cell, radio: Radio | None, on_event: Callable[[Event], None]):
         self.late = np.zeros(len(cell.plan.users), bool)
         self._cell, self._radio, self._event = cell, radio, on_event
-        self._told = 0
+        self._told, self._round = 0, 0
 
     def begin_round(self, record: RoundRecord) -> None:
         """Opens the round's record of the radio."""
+        self._round = record.round
         record.radio = None if self._radio is None else self._radio.begin_round(record.round)
 
     def features(self, i: int, said: Sequence[Heard | None]) -> Sequence[Heard | None]:
         """Slot i's features [K], without those that are late."""
         self.late[:] = False
-        return (
-            said if self._radio is None else self._sifted(i, FEATURES, said, self._radio.features(i, self._cell.sizes))
-        )
+        if self._radio is None:
+            return said
+        with self._named(i):
+            judged = self._radio.features(i, self._cell.sizes)
+        return self._sifted(i, FEATURES, said, judged)
 
     def feedback(self, i: int, said: Sequence[Heard | None], measured: Floats) -> Sequence[Heard | None]:
         """Slot i's feedback [K], without that which is late. measured [K]: the users' own seconds, NaN unknown."""
         if self._radio is None:
             return said
-        return self._sifted(i, FEEDBACK, said, self._radio.feedback(i, self._cell.sizes, np.nan_to_num(measured)))
+        with self._named(i):
+            judged = self._radio.feedback(i, self._cell.sizes, np.nan_to_num(measured))
+        return self._sifted(i, FEEDBACK, said, judged)
 
     def end(self, i: int, record: RoundRecord, forward: float, backward: float) -> None:
         """Slot i is over: its bytes, and its virtual time. forward, backward: measured seconds of the edge."""
@@ -55,13 +62,22 @@ class Air:
         record.bytes_down[i] = sizes[OUTPUTS] + sizes[ACKNOWLEDGEMENT]
         if self._radio is not None:
             measured = Computing(np.nan_to_num(record.t_user[i]), forward, backward)
-            self._radio.end(i, sizes, self._cell.gradients, measured)
+            with self._named(i):
+                self._radio.end(i, sizes, self._cell.gradients, measured)
 
     def end_round(self, t: int) -> None:
         """Tells of gains that a trained policy had not seen."""
         if self._radio is not None and self._radio.beyond > self._told:
             new, self._told = self._radio.beyond - self._told, self._radio.beyond
             self._event({"event": "beyond_training", "round": t, "phases": new})
+
+    @contextmanager
+    def _named(self, i: int) -> Iterator[None]:
+        """What no power policy could do ends the run: RunFailed says where."""
+        try:
+            yield
+        except (ValueError, NotConverged) as error:
+            raise RunFailed(f"radio, round {self._round}, slot {i}: {error}") from error
 
     def _sifted(self, i: int, phase: int, said: Sequence[Heard | None], judged: InTime) -> Sequence[Heard | None]:
         late = judged.late & np.array([one is not None for one in said])

@@ -1,6 +1,7 @@
 """What the edge does not use: users are rejected for a slot when a field of theirs is bad, and everybody hears why."""
 
 from collections.abc import Callable
+from math import isfinite
 from typing import ParamSpec, TypeVar
 
 from torch import Tensor
@@ -65,10 +66,11 @@ class Judge:
             return None
 
     def late(self, k: int, what: str, seconds: float) -> None:
-        """User k is rejected for this slot: its `what` came so many seconds after the slot began."""
+        """User k is rejected for this slot: its `what` came so many seconds after the slot began; infinite: never."""
         reason = f"its {what} came after {seconds:.4g} s, beyond the slot's deadline"
         self._rejected[k] = pb.Rejected(code=pb.Rejected.LATE, field=what, reason=reason)
-        self._event({"event": "late", "user": self._plan.users[k].name, **self.key, "of": what, "seconds": seconds})
+        known = seconds if isfinite(seconds) else None
+        self._event({"event": "late", "user": self._plan.users[k].name, **self.key, "of": what, "seconds": known})
 
     def take(self) -> dict[int, pb.Rejected]:
         """What the rejected users are to be told; from now on nobody is rejected."""
@@ -76,9 +78,13 @@ class Judge:
         return rejected
 
     def require_somebody(self, present: int) -> None:
-        """Several users do not go bad in the same slot: the model has. Raises RunFailed if all `present` ones are."""
+        """Several users do not go bad in the same slot: the model has.
+
+        Raises RunFailed if all of the `present` ones are, but for those who are late.
+        """
         bad = [said for said in self._rejected.values() if said.code != pb.Rejected.LATE]
-        if len(bad) == present > 1:
+        in_time = present - (len(self._rejected) - len(bad))
+        if len(bad) == in_time > 1:
             said = bad[0]
             diverged = ": the model has diverged; lower edge.primal.step or set edge.primal.cap"
             advice = diverged if said.code == pb.Rejected.NOT_FINITE else ""

@@ -1,6 +1,6 @@
 """What a scenario may say about the radio; each part builds what it describes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -103,7 +103,7 @@ class OnAir(Config):
     bandwidth: Hz, of one user's band. p_tot: W, for all users that are spoken to. user_power: W, of each user.
     """
 
-    rho_db: float = 10.0
+    rho_db: Annotated[float, Field(ge=-300, le=300)] = 10.0
     bandwidth: Positive = 1e6
     p_tot: Positive = 10.0
     user_power: Positive = 0.2
@@ -116,17 +116,19 @@ class OnAir(Config):
         """Both ways of the air."""
         return Link(10 ** (self.rho_db / 10), self.bandwidth, self.p_tot, self.user_power)
 
-    def over(self, source: gains.Gains, law: gains.Floats, run: Run) -> Radio:
-        """The radio over these gains; law [instances, K]: samples of them."""
+    def over(self, source: gains.Gains, law: Callable[[], gains.Floats], run: Run) -> Radio:
+        """The radio over these gains; law() [instances, K]: samples of them, drawn where a policy asks for them."""
         self._fits(run)
-        policy = self._policy(law)
+        a = self.link.rho * source.round(0)
+        if not ((a > 0) & np.isfinite(a)).all():
+            raise ValueError("rho_db, places and shadowing give signal-to-noise ratios that no float64 holds")
+        policy = self._policy(law, len(run.seeds))
         returning = build_power("equal", self._downlink) if isinstance(policy, SumCapacity) else policy
         computing = None if self.compute == "measured" else self.compute.built(len(run.seeds))
         bits = {} if self.bits == "measured" else self.bits.built()
         return Radio(source, self.link, policy, returning, computing, bits, run.deadline, run.late)
 
-    def _policy(self, law: gains.Floats) -> PowerPolicy:
-        users = law.shape[1]
+    def _policy(self, law: Callable[[], gains.Floats], users: int) -> PowerPolicy:
         if isinstance(self.power, Routed):
             return build_power(
                 "routed_mtl", self._downlink, policy=_trained(self.power, users), problem=self.power.problem
@@ -134,7 +136,7 @@ class OnAir(Config):
         if isinstance(self.power, CustomPower):
             return build_power(self.power.kind, self._downlink, **self.power.args)
         if self.power == "sum_capacity":
-            return build_power(self.power, self._downlink, gains=self.link.rho * law)
+            return build_power(self.power, self._downlink, gains=self.link.rho * law())
         return build_power(self.power, self._downlink)
 
     @property
@@ -181,7 +183,7 @@ class Fading(OnAir):
         """The radio of a run. Raises ValueError where a list, a file or a policy does not fit."""
         loss = self.ring.built().loss(run.seeds) if self.ring else self._fixed(len(run.seeds))
         source = gains.Faded(self.law(), channels.Shadowing(self.sigma_db), loss, run.seeds, run.slots)
-        return self.over(source, source.sample(LAW_SAMPLES), run)
+        return self.over(source, lambda: source.sample(LAW_SAMPLES), run)
 
     def _fixed(self, users: int) -> gains.Floats:
         if isinstance(self.loss_db, tuple) and len(self.loss_db) != users:
@@ -237,7 +239,7 @@ class Recorded(OnAir):
         """The radio of a run. Raises ValueError for a file that does not fit."""
         users = len(run.seeds)
         trace = gains.read_trace(Path(self.path), run.rounds, run.slots, users)
-        return self.over(trace, trace.gain.reshape(-1, users), run)
+        return self.over(trace, lambda: trace.gain.reshape(-1, users), run)
 
 
 OfTheAir = Annotated[Rayleigh | Rician | Jakes | Recorded, Field(discriminator="kind")]

@@ -1,5 +1,6 @@
 """What the edge writes down about a round; plain numpy, so that anyone can store it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -136,6 +137,27 @@ class RoundRecord:
     def virtual_seconds(self) -> float:
         """The virtual clock when the round ended; NaN without a radio."""
         return np.nan if self.radio is None else float(self.radio.clock[-1])
+
+    @property
+    def power_mean(self) -> Floats:
+        """[K] in W: mean downlink power over the slots in which the user got outputs; NaN without a radio."""
+        return self._on_air(lambda radio: np.where(radio.bits[:, OUTPUTS] > 0, radio.watts[:, 0], np.nan))
+
+    @property
+    def air_mean(self) -> Floats:
+        """[K] in s: mean over slots of a user's four messages together; NaN without a radio."""
+        return self._on_air(lambda radio: np.where(np.isfinite(radio.seconds), radio.seconds, 0.0).sum(axis=1))
+
+    @property
+    def late_share(self) -> Floats:
+        """[K]: share of slots beyond the deadline; NaN without a radio."""
+        return self._on_air(lambda radio: radio.late.astype(np.float64))
+
+    def _on_air(self, of_slots: Callable[[RadioRecord], Floats]) -> Floats:
+        """Mean over slots [K] of what was on the air, for those who were there."""
+        if self.radio is None:
+            return _unknown(self.loss.shape[1])
+        return np.where(self.present, mean_over_slots(of_slots(self.radio)), np.nan)
 
     @property
     def mean_utility(self) -> Floats:

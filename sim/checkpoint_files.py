@@ -86,6 +86,8 @@ class CheckpointFolder:
         return sorted(int(name) for name in names if name.isdecimal())
 
     def _write(self, number: int, files: Mapping[str, bytes]) -> None:
+        if self._holds(number, files):
+            return
         partial = self._folder / f"{_PARTIAL}{number}"
         partial.mkdir()
         for name, content in files.items():
@@ -97,6 +99,13 @@ class CheckpointFolder:
         _sync(self._folder)
         for old in self._outdated(number):
             self._remove(self._place(old))
+
+    def _holds(self, number: int, files: Mapping[str, bytes]) -> bool:
+        """The same bytes are there, whole: to write them again would put them at risk."""
+        try:
+            return number in self.numbers() and self._checked(number).files == dict(files)
+        except (_Damaged, NoCheckpoint):
+            return False
 
     def _outdated(self, number: int) -> list[int]:
         there = self.numbers()

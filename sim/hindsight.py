@@ -1,12 +1,15 @@
 """The oracle of a simulated run: rebuilds every user's stream and solves each round after the fact."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
+from torch import Tensor
 
 from edge_server.domains import Domain
 from edge_server.fairness import AlphaFair
@@ -41,16 +44,24 @@ class Hindsights:
         self._users = users
         self._tasks = [user.build() for user in users]
         self._slots = slots
-        self._found: dict[int, Hindsight] = {}
+        self._thetas: dict[int, Tensor] = {}
+        self._pools = ThreadpoolController()
 
     def __call__(self, t: int) -> Hindsight:
         """Round t's best fixed model for those present, and every slot's utilities [m, K] at it, NaN for the others.
 
-        Solved once. Raises NotConverged.
+        Raises NotConverged.
         """
-        if t not in self._found:
-            self._found[t] = self._solve(t)
-        return self._found[t]
+        x, y = self.samples(t)
+        theta = self._best(t, x, y)
+        utilities = torch.full((self._slots, len(self._users)), torch.nan, dtype=torch.float64)
+        with self._one_thread():
+            utilities[:, self._present(t)] = self._oracle_of(t).utilities(theta.numpy(), x, y)
+        return Hindsight(theta, utilities)
+
+    def theta(self, t: int) -> Tensor:
+        """theta*_t [d], solved once. Raises NotConverged."""
+        return self._thetas[t] if t in self._thetas else self._best(t, *self.samples(t))
 
     def samples(self, t: int) -> tuple[list[Array], list[Array]]:
         """Round t's x [m, B, d] and y [m, B] of everyone who is present, in user order."""
@@ -60,13 +71,20 @@ class Hindsights:
     def _present(self, t: int) -> list[int]:
         return [k for k, user in enumerate(self._users) if t not in user.away]
 
-    def _solve(self, t: int) -> Hindsight:
-        present = self._present(t)
-        x, y = self.samples(t)
-        found = replace(self._oracle, l_max=self._oracle.l_max[present]).solve(t, x, y).hindsight
-        utilities = torch.full((self._slots, len(self._users)), torch.nan, dtype=torch.float64)
-        utilities[:, present] = found.utilities
-        return Hindsight(found.theta, utilities)
+    def _best(self, t: int, x: Sequence[Array], y: Sequence[Array]) -> Tensor:
+        if t not in self._thetas:
+            with self._one_thread():
+                self._thetas[t] = self._oracle_of(t).solve(t, x, y).hindsight.theta
+        return self._thetas[t]
+
+    def _oracle_of(self, t: int) -> Oracle:
+        """The oracle of those who are present."""
+        return replace(self._oracle, l_max=self._oracle.l_max[self._present(t)])
+
+    def _one_thread(self) -> AbstractContextManager[object]:
+        """BLAS sums in one order, whatever the machine's cores."""
+        limit: AbstractContextManager[object] = self._pools.limit(limits=1, user_api="blas")
+        return limit
 
     def _samples(self, k: int, t: int) -> tuple[Array, Array]:
         """x [m, B, d] and y [m, B] whose squared losses are what user k reports."""

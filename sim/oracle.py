@@ -12,6 +12,7 @@ import daqp
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from edge_server.domains import Ball, Box, Domain
 from edge_server.fairness import AlphaFair
@@ -68,8 +69,12 @@ class Oracle:
                 f"oracle, round {round_}: KKT residual {kkt:.2e} where the search stops, limit {TOLERANCE:g}; "
                 "the data may be too badly scaled: rescale the features, or use edge.meta.target last or average"
             )
-        slots = np.stack([((xk @ theta - yk) ** 2).mean(-1) for xk, yk in zip(x, y, strict=True)], axis=-1)
-        return Optimum(Hindsight(torch.from_numpy(theta), torch.from_numpy(self.l_max - slots)), kkt)
+        return Optimum(Hindsight(torch.from_numpy(theta), self.utilities(theta, x, y)), kkt)
+
+    def utilities(self, theta: Array, x: Sequence[Array], y: Sequence[Array]) -> Tensor:
+        """u_ik(theta) [m, K] for theta [d]; x and y as in `solve`."""
+        losses = [((xk @ theta - yk) ** 2).mean(-1) for xk, yk in zip(x, y, strict=True)]
+        return torch.from_numpy(self.l_max - np.stack(losses, axis=-1))
 
 
 class _MeanLosses(NamedTuple):

@@ -1,6 +1,5 @@
 """A stopped or killed training run, continued from its last whole checkpoint to the same bits."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from sim.power_checkpoints import PowerCheckpoints, Saved, numeric_versions
 from sim.power_recorder import PowerRecorder, PowerResult
 from sim.power_run import PowerRun, PowerWatcher, alone, rehearse
 from sim.power_scenario import LoadedPower, load_power
+from sim.report.records import read_json
 from sim.runner import BadScenario
 from sim.scenario import opened, trains_alone
 
@@ -19,11 +19,12 @@ from sim.scenario import opened, trains_alone
 def resume_power(folder: Path, watcher: PowerWatcher) -> PowerResult:
     """Goes on in `folder` to the end; a run that is done already is only told about.
 
-    Raises BadScenario, one line, where nothing can be continued, RunError when it failed, ScenarioErrors.
+    Raises BadScenario or UnreadableRun, one line, where nothing can be continued, RunError when it failed,
+    ScenarioErrors.
     """
     loaded = _scenario(folder)
     with alone(folder):
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        manifest = _manifest(folder)
         if manifest["status"] == "done":
             watcher.on_note(f"{folder} is done already")
             return _as_it_is(folder, manifest)
@@ -42,8 +43,16 @@ def _scenario(folder: Path) -> LoadedPower:
     return load_power(folder / "scenario.yaml")
 
 
+def _manifest(folder: Path) -> dict[str, Any]:
+    """Raises BadScenario or UnreadableRun, one line, for one that nobody can go on from."""
+    found = read_json(folder / "manifest.json")
+    if missing := [key for key in ("name", "started", "status", "steps", "digest") if key not in found]:
+        raise BadScenario(f"{folder / 'manifest.json'} is damaged: it has no {missing[0]!r}; restore it or train again")
+    return found
+
+
 def _as_it_is(folder: Path, manifest: dict[str, Any]) -> PowerResult:
-    power = json.loads((folder / "power.json").read_text(encoding="utf-8"))
+    power = read_json(folder / "power.json")
     return PowerResult(manifest["name"], folder, "done", manifest["steps"], manifest["digest"], power)
 
 

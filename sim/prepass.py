@@ -46,7 +46,7 @@ class Prepass:
         samples = [oracle.samples(t) for t in range(scenario.rounds)]
         self._x = torch.from_numpy(np.stack([np.stack(x) for x, _ in samples]))
         self._y = torch.from_numpy(np.stack([np.stack(y) for _, y in samples]))
-        self._start = _starts(design, [oracle(t).theta for t in range(scenario.rounds)])
+        self._start = _starts(design, [oracle.theta(t) for t in range(scenario.rounds)])
         self._l_max = torch.tensor([user.l_max for user in design.plan.users], dtype=torch.float64)
         self._aggregator = build_aggregator(scenario.edge.aggregator)
         self._domain = build_domain(scenario.edge.primal.domain)

@@ -36,7 +36,16 @@ SLOTS = pa.schema(
         ("status", pa.string()),
     ]
 )
-_PER_USER = ("mean_utility", "mean_loss", "val_loss", "val_accuracy", "w_mean")
+_PER_USER = (
+    "mean_utility",
+    "mean_loss",
+    "val_loss",
+    "val_accuracy",
+    "w_mean",
+    "power_mean",
+    "air_mean",
+    "late_share",
+)
 _SUMMED_UP = ("w_last", "out_of_range_share")
 _PER_ROUND = (
     "fairness",

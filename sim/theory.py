@@ -91,7 +91,7 @@ def _measured(design: Blueprint, step_of: StepOf, on_progress: Progress, stop: C
 
 def _diameter(design: Blueprint) -> float:
     """D*: the largest distance between two theta*_t."""
-    thetas = np.stack([design.oracle(t).theta.numpy() for t in range(design.scenario.rounds)])
+    thetas = np.stack([design.oracle.theta(t).numpy() for t in range(design.scenario.rounds)])
     d_star = float(pdist(thetas).max(initial=0.0))
     if d_star == 0:
         raise NoTheory("edge.primal.step: theory needs rounds whose best models differ, but D* is 0; give a number")

@@ -4,6 +4,7 @@ A gain is |h|^2, dimensionless and positive: 1 is what a user at the reference d
 the same gain (time division). Every random number is dealt by (user, round, slot).
 """
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,11 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_server.routed_mtl.channels import Channel, Jakes, PathLoss, Shadowing
+from edge_server.routed_mtl.channels import Channel, Jakes, PathLoss, Rayleigh, Shadowing
 
 Floats = NDArray[np.float64]
 
-_FADING, _SHADOW, _LAW = range(3)
+_FADING, _SHADOW, _LAW, _PLACE = range(4)
 
 
 class Gains(Protocol):
@@ -47,10 +48,11 @@ class Faded:
         return np.stack(each, axis=1)
 
     def sample(self, instances: int) -> Floats:
-        """|h|^2 [instances, K] of the same law, each slot by itself."""
+        """|h|^2 [instances, K] of the same law, each slot by itself, also where those of a run follow each other."""
+        law = Rayleigh(self.fading.mean) if isinstance(self.fading, Jakes) else self.fading
         rngs = [np.random.default_rng([seed, _LAW]) for seed in self.seeds]
         shadow = np.stack([self.shadowing.gain(rng, (instances,)) for rng in rngs], axis=1)
-        fading = np.concatenate([self.fading.gains(rng, instances, 1) for rng in rngs], axis=1)
+        fading = np.concatenate([law.gains(rng, instances, 1) for rng in rngs], axis=1)
         return np.asarray(self.loss * shadow * fading)
 
     def _user(self, k: int, t: int) -> Floats:
@@ -77,7 +79,7 @@ class Ring:
     def loss(self, seeds: Sequence[int]) -> Floats:
         """Mean gain [K] of each user's place, which its seed picks for the whole run."""
         near, far = self.nearest_m**2, self.farthest_m**2
-        share = np.array([np.random.default_rng(seed).uniform() for seed in seeds])
+        share = np.array([np.random.default_rng([seed, _PLACE]).uniform() for seed in seeds])
         distance = np.sqrt(near + (far - near) * share)
         return PathLoss(self.exponent, reference_m=self.reference_m).gain(distance)
 
@@ -98,13 +100,16 @@ def read_trace(path: Path, rounds: int, slots: int, users: int) -> Trace:
     """Array `gain` [>= T, m, K] of an .npz file. Raises ValueError, naming the array and the index at fault."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            gain = np.asarray(arrays["gain"], np.float64)
+            found = arrays["gain"]
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
     except KeyError:
         raise ValueError(f"{path}: has no array `gain`") from None
-    except (OSError, ValueError, BadZipFile) as error:
+    except (OSError, ValueError, EOFError, TypeError, BadZipFile, zlib.error) as error:
         raise ValueError(f"{path}: cannot be read as .npz: {error}") from error
+    if not isinstance(found, np.ndarray) or found.dtype.kind not in "fiu":
+        raise ValueError(f"{path}: `gain` must hold real numbers, |h|^2, not {getattr(found, 'dtype', 'raw bytes')}")
+    gain = found.astype(np.float64)
     if gain.ndim != 3 or gain.shape[1:] != (slots, users) or gain.shape[0] < rounds:
         need = f"[at least {rounds} rounds, {slots} slots, {users} users]"
         raise ValueError(f"{path}: `gain` is {list(gain.shape)}, the run needs {need}")

@@ -40,6 +40,8 @@ class InTime(NamedTuple):
 class Radio:
     """The virtual clock of a run, slot by slot: `features`, `feedback`, then `end`. sizes [4, K]: bytes by phase.
 
+    Each raises ValueError where a policy gives what is no power, or none to somebody who is waited for.
+
     policy, returning: share the downlink's power among those who get outputs, and among those who get gradients.
     Messages without a tensor get p_tot / N each.
     computing: None where it is measured. bits: by phase, a payload in place of the measured one.
@@ -103,10 +105,13 @@ class Radio:
     def _wait(self, i: int, nth: int, seconds: Floats, limit: float | None) -> Mask:
         """The edge waits for all, or for those who are in time; who is out [K]."""
         record = self._record
-        late = np.zeros(len(seconds), bool) if limit is None else seconds > limit
+        late = np.zeros(len(seconds), bool) if limit is None else seconds > max(limit, 0.0)
         record.late[i] |= late
         out = late & (self.late != "wait")
-        record.waits[i, nth] = limit if limit is not None and out.any() else seconds.max()
+        wait = limit if limit is not None and out.any() else float(seconds.max())
+        if not np.isfinite(wait):
+            raise ValueError(f"user {int(seconds.argmax())} has no power, and would be waited for without end")
+        record.waits[i, nth] = wait
         return out
 
     def _up(self, i: int, phase: int, sizes: Counts) -> Floats:
@@ -122,7 +127,7 @@ class Radio:
         if tensors.any():
             share = float(tensors.sum() / served.sum())
             payload = self._payload(phase, sizes)[tensors].astype(np.float64)
-            watts[tensors] = share * policy.power(share * gain[tensors], payload)
+            watts[tensors] = share * _powers(policy, share * gain[tensors], payload)
         return self._airtime(i, phase, sizes, gain * watts)
 
     def _airtime(self, i: int, phase: int, sizes: Counts, snr: Floats) -> Floats:
@@ -134,3 +139,13 @@ class Radio:
     def _payload(self, phase: int, sizes: Counts) -> Counts:
         bits = 8 * sizes[phase]
         return np.where(bits > 0, self.bits[phase], 0) if phase in self.bits else bits
+
+
+def _powers(policy: PowerPolicy, gain: Floats, bits: Floats) -> Floats:
+    """P [N] in W, checked: a policy may be somebody's own."""
+    powers = np.asarray(policy.power(gain, bits), np.float64)
+    if powers.shape != gain.shape:
+        raise ValueError(f"power {type(policy).__name__}: gave powers {list(powers.shape)} for {len(gain)} users")
+    if (bad := ~((powers >= 0) & np.isfinite(powers))).any():
+        raise ValueError(f"power {type(policy).__name__}: gave {powers[bad][0]:g} W; powers are finite and at least 0")
+    return powers

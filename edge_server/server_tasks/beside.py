@@ -173,7 +173,7 @@ class _Task:
 
     def _died(self) -> TaskEnd:
         """Of a process that ended without a word of its own."""
-        return self._failed(self._patience + self._process.how)
+        return self._failed(self._patience + self._process.garbled + self._process.how)
 
     def _failed(self, reason: str, traceback: str | None = None) -> TaskEnd:
         words = {"traceback": traceback, "stderr": self._process.stderr or None}

@@ -14,6 +14,8 @@ from edge_server.server_tasks.frames import Frame, read_frame
 from edge_server.server_tasks.job import Job
 
 _WORKER = "edge_server.server_tasks.worker"
+_LAST_MOMENT = 5.0
+"""Seconds from its last word to its end."""
 _TAIL = 4000
 """Bytes kept of what a process said on stderr."""
 
@@ -21,12 +23,13 @@ _TAIL = 4000
 class TaskProcess:
     """One process from its start to its end. Of the policies that nobody has taken up it keeps the newest alone.
 
-    Once closed, `how` says how it ended (a signal or an exit code) and `stderr` the last that it said there.
+    Once closed, `how` says how it ended (a signal or an exit code) and `stderr` the last that it said there; `garbled`
+    is not empty where it said something that is no frame.
     """
 
     def __init__(self, job: Job) -> None:
         """Raises OSError when no process can be started."""
-        self.how, self.stderr = "", ""
+        self.how, self.stderr, self.garbled = "", "", ""
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self._process = subprocess.Popen(
             [sys.executable, "-m", _WORKER],
@@ -74,7 +77,7 @@ class TaskProcess:
         if not self.over:
             self._process.kill()
         self._drain.join()
-        code = self._process.wait()
+        code = self._code()
         self.how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"it ended with exit code {code}"
         self._said.seek(max(0, self._said.seek(0, os.SEEK_END) - _TAIL))
         self.stderr = self._said.read().decode(errors="replace").strip()
@@ -83,17 +86,33 @@ class TaskProcess:
             self._stdin.close()
         cast("BinaryIO", self._process.stdout).close()
 
+    def _code(self) -> int:
+        """The exit code of a process that has nothing more to tell; one that does not end is killed."""
+        try:
+            return self._process.wait(_LAST_MOMENT)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+
     @property
     def _stdin(self) -> BinaryIO:
         return cast("BinaryIO", self._process.stdin)
 
     def _read(self) -> None:
         stdout = cast("BinaryIO", self._process.stdout)
-        while (frame := read_frame(stdout)) is not None:
+        while (frame := self._next(stdout)) is not None:
             with self._lock:
                 if frame.header["kind"] == "policy":
                     self._frames = [old for old in self._frames if old.header["kind"] != "policy"]
                 self._frames.append(frame)
+
+    def _next(self, stdout: BinaryIO) -> Frame | None:
+        """The next frame; what is none ends the reading, and its process."""
+        try:
+            return read_frame(stdout)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            self.garbled = f"it sent what is no frame ({type(error).__name__}: {error}): "
+            return None
 
 
 def _environment(own: Mapping[str, str], path: list[str]) -> dict[str, str]:

@@ -16,6 +16,7 @@ Ints = NDArray[np.int64]
 ROUND_COLUMNS = (
     "mean_utility", "mean_loss", "val_loss", "val_accuracy", "w_mean", "fairness", "slot_fairness",
     "val_fairness", "sum_w", "oracle_fairness", "regret", "bound", "residual", "capped",
+    "power_mean", "air_mean", "late_share", "virtual_seconds",
 )  # fmt: skip
 
 TASK_COLUMNS = ("task_loss", "rate", "violation")

@@ -23,10 +23,10 @@ def charts(runs: Sequence[Run]) -> tuple[list[Chart], list[str]]:
     made, missing = [], []
     for title, make in _CHARTS:
         chart = make(numbered)
-        if chart is None:
-            missing.append(title)
-        else:
+        if chart is not None:
             made.append(chart)
+        elif title != _RADIO or any(run.scenario.get("radio") for _, run in numbered):
+            missing.append(title)
     return made, missing
 
 
@@ -266,6 +266,27 @@ def _chart(key: str, title: str, caption: str, panels: Sequence[Panel], runs: Nu
     return Chart(key, title, caption + note + bands, tuple(panels))
 
 
+def _radio(runs: Numbered) -> Chart | None:
+    panels = _by_clock(runs, "fairness", "mean utilities") + _by_clock(runs, "val_fairness", "validation utilities")
+    panels += _user_panels(runs, "power_mean", "downlink power, W", from_zero=True)
+    panels += _user_panels(runs, "air_mean", "s on the air per slot", from_zero=True)
+    if any(np.nanmax(found) > 0 for _, run in runs if (found := run.rounds.per_user("late_share")) is not None):
+        panels += _user_panels(runs, "late_share", "share of slots late", limits=(-0.02, 1.02))
+    caption = "On the virtual clock: when a fairness was reached, and each round's mean power and seconds on the air."
+    return _chart("radio", "Radio", caption, panels, runs)
+
+
+def _by_clock(runs: Numbered, column: str, of_what: str) -> list[Panel]:
+    lines = [
+        _run_line(runs, index, run, clock, y, rough=False)
+        for index, run in runs
+        if (clock := run.rounds.shared("virtual_seconds")) is not None and (y := run.rounds.shared(column)) is not None
+    ]
+    title = f"Fairness of {of_what} by virtual time"
+    return [line_panel(title, lines, x_label="virtual s")] if lines else []
+
+
+_RADIO = "radio"
 _CHARTS: tuple[tuple[str, Callable[[Numbered], Chart | None]], ...] = (
     ("fairness", _fairness),
     ("utilities", _utilities),
@@ -275,4 +296,5 @@ _CHARTS: tuple[tuple[str, Callable[[Numbered], Chart | None]], ...] = (
     ("validation", _validation),
     ("regret", _regret),
     ("bytes", _bytes),
+    (_RADIO, _radio),
 )

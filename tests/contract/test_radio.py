@@ -121,6 +121,14 @@ def test_who_misses_the_deadline_is_late_and_keeps_its_dual(tmp_path: Path) -> N
     assert {event["of"] for event in events if event["event"] == "late"} == {"features"}
 
 
+def test_a_model_that_diverged_ends_the_run_also_where_somebody_is_late(tmp_path: Path) -> None:
+    tree = over_the_air(loss_db=[0.0, 0.0, 0.0, 60.0], sigma_db=0.0) | {"deadline": 2.0}
+    tree["radio"].pop("ring")
+    tree["edge"]["primal"] = {"step": 1e30}
+    with pytest.raises(RunError, match=r"every user was rejected in round 0, slot 1 .*the model has diverged"):
+        runs.run(tmp_path, tree)
+
+
 def test_waiting_for_the_late_changes_nothing_but_the_count(tmp_path: Path) -> None:
     waited = runs.run(tmp_path / "wait", over_the_air() | {"deadline": 0.3, "on_user_failure": "wait"})
     assert waited.digest == runs.run(tmp_path / "plain", over_the_air()).digest
@@ -131,6 +139,36 @@ def test_waiting_for_the_late_changes_nothing_but_the_count(tmp_path: Path) -> N
 def test_a_late_user_ends_a_run_that_may_not_fail(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"user 'u0' was late: its features came .* s after slot 0 began; raise"):
         runs.run(tmp_path, over_the_air() | {"deadline": 0.06, "on_user_failure": "fail"})
+
+
+def test_who_gets_no_power_is_late_for_ever_in_events_that_are_json(tmp_path: Path) -> None:
+    result = runs.run(tmp_path, over_the_air(power="sum_capacity") | {"deadline": 5.0})
+    events = [json.loads(line, parse_constant=pytest.fail) for line in (result.folder / "events.jsonl").open()]
+    late = [event["seconds"] for event in events if event["event"] == "late"]
+    assert None in late
+    assert (runs.slots(result.folder)["status"] == "late").sum() == len(late)
+
+
+class Stingy:
+    """A policy of one's own that forgets the first user."""
+
+    def __init__(self, downlink: Downlink) -> None:
+        self.downlink = downlink
+
+    def power(self, gain: np.ndarray, bits: np.ndarray) -> np.ndarray:
+        return np.where(np.arange(len(bits)) == 0, 0.0, self.downlink.p_tot / len(gain))
+
+
+@pytest.mark.parametrize("transport", ["memory", "grpc"])
+def test_a_policy_that_starves_a_user_ends_the_run_in_one_line(tmp_path: Path, transport: str) -> None:
+    tree = over_the_air(power={"kind": f"{__name__}:Stingy"}) | {"transport": transport}
+    with pytest.raises(RunError, match=r"^digits: radio, round 0, slot 0: user 0 has no power, and would be .* end$"):
+        runs.run(tmp_path, tree)
+
+
+def test_gains_that_no_float_holds_are_refused_before_anything_starts(tmp_path: Path) -> None:
+    with pytest.raises(BadScenario, match="radio: rho_db, places and shadowing give signal-to-noise ratios that no"):
+        runs.run(tmp_path, over_the_air(rho_db=-4000.0))
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """The virtual clock: airtimes by hand, the three waits of a slot, deadlines, and who shares which power."""
 
+import math
 from math import log2
 
 import numpy as np
@@ -106,6 +107,47 @@ def test_who_is_waited_for_is_late_but_not_out() -> None:
     assert not air.features(0, SIZES).late.any()
     np.testing.assert_array_equal(record.late[0], [False, True, False])
     assert record.waits[0, 0] == pytest.approx(seconds(1000, 0.25, 0.5), rel=1e-12)
+
+
+def test_who_is_not_there_is_not_late_however_long_the_others_take() -> None:
+    absent = SIZES.copy()
+    absent[:, 0] = 0
+    air = radio(0.06, "wait")
+    record = air.begin_round(0)
+    air.features(0, absent)
+    assert record.waits[0, 0] > 0.06
+    air.feedback(0, absent, np.zeros(3))
+    np.testing.assert_array_equal(record.late[0], [False, True, True])
+
+
+class Given:
+    """A policy that gives always the same."""
+
+    def __init__(self, watts: list[float]) -> None:
+        self.watts = watts
+
+    def power(self, gain: object, bits: object) -> np.ndarray:
+        del gain, bits
+        return np.array(self.watts)
+
+
+@pytest.mark.parametrize(
+    ("watts", "said"),
+    [
+        ([1.0, math.nan, 1.0], r"^power Given: gave nan W; powers are finite and at least 0$"),
+        ([1.0, 1.0, -0.5], r"^power Given: gave -0.5 W"),
+        ([math.inf, 1.0, 1.0], r"^power Given: gave inf W"),
+        ([2.0], r"^power Given: gave powers \[1\] for 3 users$"),
+        ([2.0, 0.0, 2.0], r"^user 1 has no power, and would be waited for without end$"),
+    ],
+)
+def test_what_is_no_power_is_refused(watts: list[float], said: str) -> None:
+    air = radio()
+    air.policy = Given(watts)
+    air.begin_round(0)
+    air.features(0, SIZES)
+    with pytest.raises(ValueError, match=said):
+        air.feedback(0, SIZES, np.zeros(3))
 
 
 def test_stated_payloads_take_the_place_of_measured_ones() -> None:

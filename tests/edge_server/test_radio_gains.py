@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.special import j0
+from scipy.stats import spearmanr
 
 from edge_server.radio.gains import Faded, Ring, read_trace
 from edge_server.routed_mtl.channels import Channel, Jakes, Rayleigh, Rician, Shadowing
@@ -50,6 +51,23 @@ def test_the_law_is_sampled_with_places_kept() -> None:
     np.testing.assert_allclose(sample.mean(axis=0), [1.0, 0.01], rtol=0.06)
 
 
+@pytest.mark.parametrize("doppler", [1e-4, 0.05])
+def test_the_law_of_correlated_slots_is_sampled_slot_by_slot(doppler: float) -> None:
+    """4000 successive blocks at a Doppler of 1e-4 would be a single fade."""
+    sample = faded(Jakes(doppler, mean=2.0)).sample(4000)
+    np.testing.assert_allclose(sample.mean(axis=0), 2.0, rtol=0.06)
+    np.testing.assert_allclose(sample.std(axis=0), 2.0, rtol=0.1)
+    assert abs(np.corrcoef(sample[1:, 0], sample[:-1, 0])[0, 1]) < 0.06
+
+
+@pytest.mark.parametrize("fading", [Rayleigh(), Rician(3.0), Jakes(0.02)], ids=["rayleigh", "rician", "jakes"])
+def test_a_place_says_nothing_of_the_fading(fading: Channel) -> None:
+    """Each has a stream of its own, in round 0 as well."""
+    gains = faded(fading, users=2000, slots=2, sigma_db=8.0)
+    loss = Ring(exponent=2.0, reference_m=100.0, nearest_m=50.0, farthest_m=200.0).loss(gains.seeds)
+    assert abs(spearmanr(loss, gains.round(0)[0]).statistic) < 0.08
+
+
 def test_places_fill_the_ring_and_the_loss_is_one_at_the_reference() -> None:
     seeds = [*range(4000)]
     loss = Ring(exponent=2.0, reference_m=100.0, nearest_m=50.0, farthest_m=200.0).loss(seeds)
@@ -88,6 +106,15 @@ def test_a_file_that_is_no_trace_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "other.npz", gains=np.ones(3))
     with pytest.raises(ValueError, match="has no array `gain`"):
         read_trace(tmp_path / "other.npz", 1, 1, 1)
+    np.savez(tmp_path / "amplitudes.npz", gain=np.full((1, 1, 1), 1 + 1j))
+    with pytest.raises(ValueError, match=r"`gain` must hold real numbers, \|h\|\^2, not complex128"):
+        read_trace(tmp_path / "amplitudes.npz", 1, 1, 1)
+    with (tmp_path / "single.npz").open("wb") as single:
+        np.save(single, np.ones((1, 1, 1)))
+    (tmp_path / "empty.npz").write_bytes(b"")
+    for name in ("single.npz", "empty.npz"):
+        with pytest.raises(ValueError, match=r"cannot be read as \.npz"):
+            read_trace(tmp_path / name, 1, 1, 1)
     (tmp_path / "text.npz").write_text("no")
     with pytest.raises(ValueError, match=r"cannot be read as \.npz"):
         read_trace(tmp_path / "text.npz", 1, 1, 1)

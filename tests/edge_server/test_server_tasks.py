@@ -26,7 +26,7 @@ from edge_server.routed_mtl.policy import unpacked
 from edge_server.routed_mtl.publishing import publish
 from edge_server.routed_mtl.samples import draw_samples
 from edge_server.routed_mtl.training import Trainer
-from edge_server.server_tasks import beside
+from edge_server.server_tasks import beside, process
 from edge_server.server_tasks.beside import BesideSlots
 from edge_server.server_tasks.frames import Frame, read_frame, write_frame
 from edge_server.server_tasks.job import Job, read_job
@@ -270,3 +270,19 @@ def test_policies_nobody_takes_up_do_not_pile_up() -> None:
         process.close()
     assert max(policies) == 1
     assert process.how == "killed by SIGKILL"
+
+
+def test_what_is_no_frame_ends_it_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "garbling.py").write_text(
+        "import struct, sys, time\n"
+        "sys.stdout.buffer.write(struct.pack('<I', 2) + b'{]'); sys.stdout.flush(); time.sleep(60)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(process, "_WORKER", "garbling")
+    monkeypatch.setattr(process, "_LAST_MOMENT", 0.1)
+    told = Told(Job(TASK, 5, 1))
+    told.beside(lambda: bool(told.of("server_task_failed")))
+    reason = told.of("server_task_failed")[0]["reason"]
+    assert reason.startswith("it sent what is no frame (JSONDecodeError")
+    assert reason.endswith("killed by SIGKILL")
+    assert not psutil.pid_exists(told.pid)

@@ -161,3 +161,11 @@ def test_a_full_disk_is_one_line_and_leaves_the_one_before(tmp_path: Path, monke
 def test_differences_are_paths() -> None:
     found = [*differences({"a": [1, {"b": 2}], "c": 1, "d": [1]}, {"a": [1, {"b": 3}], "e": 4, "d": [1, 2]})]
     assert found == [("a.1.b", 2, 3), ("c", 1, None), ("d", [1], [1, 2]), ("e", None, 4)]
+
+
+def test_the_same_checkpoint_again_leaves_the_files_alone(tmp_path: Path) -> None:
+    saved(tmp_path, 5)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    saved(tmp_path, 5)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert before

@@ -225,6 +225,18 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     assert refused(tmp_path).startswith(f"{tmp_path} is not a run: manifest.json is missing")
 
 
+@pytest.mark.parametrize(
+    ("manifest", "said"), [("{", r":1: not JSON"), ("{}", "has no 'name'"), ("[]", "must hold one JSON object")]
+)
+def test_a_damaged_manifest_is_one_line(tmp_path: Path, manifest: str, said: str) -> None:
+    command(written(tmp_path), tmp_path / "out", "--quiet", "--stop-after", "3")
+    (tmp_path / "out" / "manifest.json").write_text(manifest)
+    result = resume(tmp_path / "out")
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
 def test_a_changed_scenario_is_refused_by_its_field(tmp_path: Path) -> None:
     out = stopped(tmp_path)
     text = (out / "scenario.yaml").read_text()
