@@ -173,7 +173,7 @@ class Fading(OnAir):
 
     ring: Ring | None = None
     loss_db: float | tuple[float, ...] = 0.0
-    sigma_db: NotNegative = 0.0
+    sigma_db: Annotated[float, Field(ge=0, le=100)] = 0.0
 
     def law(self) -> channels.Channel:
         """Of the fading from slot to slot, with mean 1."""

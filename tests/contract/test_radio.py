@@ -168,7 +168,8 @@ def test_a_policy_that_starves_a_user_ends_the_run_in_one_line(tmp_path: Path, t
 
 def test_gains_that_no_float_holds_are_refused_before_anything_starts(tmp_path: Path) -> None:
     with pytest.raises(BadScenario, match="radio: rho_db, places and shadowing give signal-to-noise ratios that no"):
-        runs.run(tmp_path, over_the_air(rho_db=-4000.0))
+        far = {"exponent": 400.0, "reference_m": 1.0, "nearest_m": 100.0, "farthest_m": 200.0}
+        runs.run(tmp_path, over_the_air(ring=far))
 
 
 @pytest.fixture(scope="module")
