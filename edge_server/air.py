@@ -1,7 +1,9 @@
 """A cell's slots on the radio's clock: who is in time, and what a slot took. Without a radio nobody is late."""
 
+import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from time import perf_counter
 from typing import TypeVar
 
 import numpy as np
@@ -23,6 +25,9 @@ from edge_server.record import (
 from edge_server.routed_mtl.problems import NotConverged
 
 Heard = TypeVar("Heard")
+
+_TICK = 0.1
+"""Seconds between two looks at whether the run is to stop."""
 
 
 class Air:
@@ -55,8 +60,11 @@ class Air:
             judged = self._radio.feedback(i, self._cell.sizes, np.nan_to_num(measured))
         return self._sifted(i, FEEDBACK, said, judged)
 
-    def end(self, i: int, record: RoundRecord, forward: float, backward: float) -> None:
-        """Slot i is over: its bytes, and its virtual time. forward, backward: measured seconds of the edge."""
+    async def end(self, i: int, record: RoundRecord, forward: float, backward: float) -> None:
+        """Slot i is over: its bytes, and its virtual time. forward, backward: measured seconds of the edge.
+
+        In real time the slot is over no sooner than its virtual time has passed.
+        """
         sizes = self._cell.sizes
         record.bytes_up[i] = sizes[FEATURES] + sizes[FEEDBACK]
         record.bytes_down[i] = sizes[OUTPUTS] + sizes[ACKNOWLEDGEMENT]
@@ -64,6 +72,15 @@ class Air:
             measured = Computing(np.nan_to_num(record.t_user[i]), forward, backward)
             with self._named(i):
                 self._radio.end(i, sizes, self._cell.gradients, measured)
+            if self._radio.realtime and record.radio is not None:
+                await self._pass(float(record.radio.slot[i] - record.t_slot[i]))
+                record.t_slot[i] = max(record.t_slot[i], record.radio.slot[i])
+
+    async def _pass(self, seconds: float) -> None:
+        """Lets so many seconds pass, fewer if the run is to stop."""
+        end = perf_counter() + seconds
+        while (left := end - perf_counter()) > 0 and not self._cell.wanted_to_stop:
+            await asyncio.sleep(min(left, _TICK))
 
     def end_round(self, t: int) -> None:
         """Tells of gains that a trained policy had not seen."""

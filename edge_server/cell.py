@@ -123,6 +123,11 @@ class Cell:
 
     # ------------------------------------------------------------ what the rounds call
 
+    @property
+    def wanted_to_stop(self) -> bool:
+        """Somebody wants the run to stop after this slot."""
+        return self._stop()
+
     async def features(self, t: int, i: int) -> list[Tensor | None]:
         """Slot i's features, [B, ...feature_shape] per user in scenario order; None for a rejected user."""
         self._judge.at = (t, i)

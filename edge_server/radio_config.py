@@ -110,6 +110,7 @@ class OnAir(Config):
     power: Power = "equal"
     compute: Literal["measured"] | Compute = Compute()
     bits: Literal["measured"] | Payloads = "measured"
+    realtime: bool = False
 
     @property
     def link(self) -> Link:
@@ -126,7 +127,7 @@ class OnAir(Config):
         returning = build_power("equal", self._downlink) if isinstance(policy, SumCapacity) else policy
         computing = None if self.compute == "measured" else self.compute.built(len(run.seeds))
         bits = {} if self.bits == "measured" else self.bits.built()
-        return Radio(source, self.link, policy, returning, computing, bits, run.deadline, run.late)
+        return Radio(source, self.link, policy, returning, computing, bits, run.deadline, run.late, self.realtime)
 
     def _policy(self, law: Callable[[], gains.Floats], users: int) -> PowerPolicy:
         if isinstance(self.power, Routed):

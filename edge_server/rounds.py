@@ -135,7 +135,7 @@ class Rounds:
         if self.cell.plan.trains_fronts:
             self.cell.acknowledge(t, i, feature_gradients)
         record.t_slot[i] = perf_counter() - started
-        self._air.end(i, record, sent - forward, done - backward)
+        await self._air.end(i, record, sent - forward, done - backward)
 
     def _step(self, i: int, feedback: Sequence[Feedback | None], record: RoundRecord) -> Sequence[Tensor | None]:
         """Eqs. (5) and (9). Returns each user's unweighted feature gradient."""

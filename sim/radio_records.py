@@ -1,11 +1,14 @@
 """What the radio of a run leaves behind: `radio.parquet`, and every user's bill."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from edge_server.record import ACKNOWLEDGEMENT, FEATURES, FEEDBACK, OUTPUTS, PHASES, RadioRecord
+from edge_server.record import ACKNOWLEDGEMENT, APPLIED, FEATURES, FEEDBACK, OUTPUTS, PHASES, RadioRecord
+from sim.fairness_measures import jain
 
 _DOWN = {OUTPUTS: 0, ACKNOWLEDGEMENT: 1}
 _UP = (FEATURES, FEEDBACK)
@@ -55,29 +58,38 @@ def radio_batch(round_: int, record: RadioRecord, users: list[str]) -> pa.Record
 
 
 class Bill:
-    """Sums over a run with these users: seconds and joules on the air, up and down.
+    """Sums over a run with these users: seconds and joules on the air, up and down, and what they cost the edge.
 
-    user_power: W that every user sends with.
+    user_power: W that every user sends with. flops [K]: of the edge for one slot of each user.
     """
 
-    def __init__(self, users: list[str], user_power: float):
+    def __init__(self, users: list[str], user_power: float, flops: Sequence[int]):
         self._users, self._user_power = users, user_power
+        self._flops = np.array(flops, np.int64)
         self._up_s, self._down_s, self._down_j = (np.zeros(len(users)) for _ in range(3))
+        self._slots = np.zeros(len(users), np.int64)
 
-    def add(self, record: RadioRecord) -> None:
-        """One more round. A message without power is not sent, and costs nothing."""
-        seconds = np.where(np.isfinite(record.seconds), record.seconds, 0.0)
+    def add(self, radio: RadioRecord, status: NDArray[np.uint8]) -> None:
+        """One more round; status [m, K]. A message without power is not sent, and costs nothing."""
+        seconds = np.where(np.isfinite(radio.seconds), radio.seconds, 0.0)
         self._up_s += seconds[:, _UP].sum(axis=(0, 1))
         down = seconds[:, [*_DOWN]]
         self._down_s += down.sum(axis=(0, 1))
-        self._down_j += (down * record.watts).sum(axis=(0, 1))
+        self._down_j += (down * radio.watts).sum(axis=(0, 1))
+        self._slots += (status == APPLIED).sum(axis=0)
 
     def table(self) -> dict[str, dict[str, float]]:
-        """By user: seconds of its messages and joules spent on them."""
+        """By user: seconds of its messages, joules spent on them, and operations of the edge in applied slots."""
         columns = {
             "up_seconds": self._up_s,
             "down_seconds": self._down_s,
             "up_joules": self._up_s * self._user_power,
             "down_joules": self._down_j,
+            "edge_flops": self._slots * self._flops,
         }
-        return {user: {name: float(sums[k]) for name, sums in columns.items()} for k, user in enumerate(self._users)}
+        return {user: {name: sums[k].item() for name, sums in columns.items()} for k, user in enumerate(self._users)}
+
+    def fairness(self) -> dict[str, float | None]:
+        """Jain's index of what users pay: 1 when all pay the same; null where nobody pays."""
+        paid = {"seconds": self._up_s + self._down_s, "joules": self._up_s * self._user_power + self._down_j}
+        return {what: None if np.isnan(index := jain(cost)) else index for what, cost in paid.items()}

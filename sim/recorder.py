@@ -13,6 +13,7 @@ from typing import Any, Literal
 from edge_server.fairness import AlphaFair
 from edge_server.record import RadioRecord, RoundRecord
 from sim.build import Blueprint
+from sim.flops import edge_flops
 from sim.json_files import write_json
 from sim.local import Outcome
 from sim.radio_records import RADIO, Bill, radio_batch
@@ -52,7 +53,7 @@ class Recorder:
         self._slots = Journal(folder, "slots", SLOTS) if scenario.record.slots else None
         self._rounds = Journal(folder, "rounds", ROUNDS)
         self._radio = Journal(folder, "radio", RADIO) if scenario.radio and scenario.record.slots else None
-        self._bill = Bill(self._users, scenario.radio.user_power) if scenario.radio else None
+        self._bill = _bill(design)
         self._traces = Traces(folder)
         self.tasks = ServerTaskRecords(folder, scenario.edge.server_tasks, scenario.seed)
         self._digest_rows = DigestRows()
@@ -75,15 +76,15 @@ class Recorder:
         self._summary.add(record)
         self._wall = perf_counter() - self._clock
         if record.radio is not None:
-            self._add_radio(record.round, record.radio)
+            self._add_radio(record, record.radio)
         if record.trace is not None:
             self._traces.append(record.trace)
 
-    def _add_radio(self, round_: int, record: RadioRecord) -> None:
+    def _add_radio(self, record: RoundRecord, radio: RadioRecord) -> None:
         if self._radio:
-            self._radio.append(radio_batch(round_, record, self._users))
+            self._radio.append(radio_batch(record.round, radio, self._users))
         if self._bill:
-            self._bill.add(record)
+            self._bill.add(radio, record.status)
 
     def finish(self, status: Status, outcome: Outcome | None, error: str | None = None) -> Result:
         """Turn journals into Parquet, write summary and manifest."""
@@ -100,7 +101,7 @@ class Recorder:
         table = self._summary.table(perf_counter() - self._clock if self._wall is None else self._wall, digest)
         table |= {**described(self.step), "server_tasks": self.tasks.finish(), "events": self.events.counts}
         if self._bill:
-            table["bill"] = self._bill.table()
+            table |= {"bill": self._bill.table(), "bill_jain": self._bill.fairness()}
         write_json(self._folder / "summary.json", table)
         parties = outcome and {
             "edge": outcome.edge.hex(),
@@ -139,6 +140,19 @@ class Recorder:
             "parties": parties,
         }
         write_json(self._folder / "manifest.json", content)
+
+
+def _bill(design: Blueprint) -> Bill | None:
+    radio, users = design.scenario.radio, design.plan.users
+    if radio is None:
+        return None
+    encoder, first = design.scenario.edge.encoder, users[0]
+    per_sample = {
+        trains: edge_flops(encoder, first.feature_shape, first.dtype, inputs=trains)
+        for trains in {user.trainable_front for user in users}
+    }
+    flops = [user.batch * per_sample[user.trainable_front] for user in users]
+    return Bill([user.name for user in users], radio.user_power, flops)
 
 
 def about(name: str, scenario: str) -> dict[str, Any]:

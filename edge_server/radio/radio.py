@@ -46,7 +46,7 @@ class Radio:
     Messages without a tensor get p_tot / N each.
     computing: None where it is measured. bits: by phase, a payload in place of the measured one.
     deadline: s from a slot's start to its last feedback. late: what becomes of users who are late.
-    clock: virtual seconds since the run began.
+    realtime: the clock on the wall is to be no faster. clock: virtual seconds since the run began.
     """
 
     gains: Gains
@@ -57,6 +57,7 @@ class Radio:
     bits: Mapping[int, int] = field(default_factory=dict)
     deadline: float | None = None
     late: Late = "drop"
+    realtime: bool = False
     clock: float = 0.0
 
     def begin_round(self, t: int) -> RadioRecord:

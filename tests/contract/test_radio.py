@@ -78,6 +78,10 @@ def test_the_bill_is_what_was_on_the_air(tmp_path: Path) -> None:
         assert bill[user]["up_seconds"] == pytest.approx(up, rel=1e-12)
         assert bill[user]["up_joules"] == pytest.approx(USER_POWER * up, rel=1e-12)
         assert bill[user]["down_joules"] == pytest.approx(joules.sum(), rel=1e-12)
+    paid = np.array([one["up_seconds"] + one["down_seconds"] for one in bill.values()])
+    told = json.loads((result.folder / "summary.json").read_text())["bill_jain"]
+    assert told["seconds"] == pytest.approx(paid.sum() ** 2 / (4 * (paid**2).sum()), rel=1e-12)
+    assert 0 < told["joules"] <= 1
 
 
 def delays(gain: np.ndarray, bits: np.ndarray, watts: np.ndarray) -> np.ndarray:
@@ -167,8 +171,8 @@ def test_a_policy_that_starves_a_user_ends_the_run_in_one_line(tmp_path: Path, t
 
 
 def test_gains_that_no_float_holds_are_refused_before_anything_starts(tmp_path: Path) -> None:
+    far = {"exponent": 400.0, "reference_m": 1.0, "nearest_m": 100.0, "farthest_m": 200.0}
     with pytest.raises(BadScenario, match="radio: rho_db, places and shadowing give signal-to-noise ratios that no"):
-        far = {"exponent": 400.0, "reference_m": 1.0, "nearest_m": 100.0, "farthest_m": 200.0}
         runs.run(tmp_path, over_the_air(ring=far))
 
 
@@ -212,3 +216,13 @@ def test_a_replay_is_the_run_under_that_policy(tmp_path: Path, power: str) -> No
     made = replay(recorded, Link(RHO, BAND, P_TOT, USER_POWER), build_power(power, Downlink(P_TOT, BAND)), slots=3)
     np.testing.assert_allclose(made.clock.ravel(), rows["clock_s"][:, 0], rtol=1e-12)
     np.testing.assert_allclose(made.seconds[:, :, 1].reshape(-1, 4), rows["outputs_s"], rtol=1e-12)
+
+
+def test_in_real_time_a_slot_takes_no_less_than_on_the_virtual_clock(tmp_path: Path) -> None:
+    quick = {"kind": "rician", "k_factor": 20.0, "sigma_db": 0.0, "bandwidth": 1e7}
+    real = runs.run(tmp_path / "real", over_the_air(realtime=True, **quick))
+    assert real.digest == runs.run(tmp_path / "virtual", over_the_air(**quick)).digest
+    virtual = radio_rows(real.folder)["slot_s"][:, 0]
+    t_slot = runs.slots(real.folder)["t_slot"].reshape(-1, 4)[:, 0]
+    assert (t_slot >= virtual).all()
+    assert real.summary["wall_seconds"] >= real.summary["virtual_seconds"] == pytest.approx(virtual.sum())
