@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from edge_server.answers import closing, round_end, serving, welcome
 from edge_server.attendance import Attendance, Kind, Said
 from edge_server.judge import Judge, RunFailed
 from edge_server.messages import (
@@ -28,9 +29,7 @@ from edge_server.messages import (
 )
 from edge_server.plan import RunPlan
 from edge_server.record import ACKNOWLEDGEMENT, FEATURES, FEEDBACK, OUTPUTS, Event, Floats
-from protos import PROTOCOL
 from protos import edge_pb2 as pb
-from protos.tensors import pack
 
 Tensors = Sequence[Tensor | None]
 """One per user in scenario order; None for a user that is not heard in this slot."""
@@ -82,7 +81,7 @@ class Cell:
             self._attendance.ahead.add(k)
         self._lines[k] = line
         self._event({"event": "join", "user": join.user})
-        self._send(k, self._welcome(k))
+        self._send(k, welcome(self.plan, k))
         return k
 
     def receive(self, k: int, data: bytes) -> None:
@@ -170,16 +169,11 @@ class Cell:
         for k, user in enumerate(self.plan.users):
             if not self._present[k]:
                 continue
-            message = pb.EdgeMessage()
-            answer: pb.Rejected | pb.Acknowledgement = message.acknowledgement
-            if k in rejected:
-                answer = message.rejected
-                message.rejected.CopyFrom(rejected[k])
-            elif user.trainable_front and (gradient := feature_gradients[k]) is not None:
-                pack(gradient, message.acknowledgement.feature_gradient)
-                self.gradients[k] = True
-            answer.key.round, answer.key.slot = t, i
-            self._set_next(answer.next, k, t, i + 1)
+            wanted = user.trainable_front and k not in rejected
+            gradient = feature_gradients[k] if wanted else None
+            self.gradients[k] = gradient is not None
+            message = closing(t, i, rejected.get(k), gradient)
+            self._set_next(message.rejected.next if k in rejected else message.acknowledgement.next, k, t, i + 1)
             self.sizes[ACKNOWLEDGEMENT, k] = self._send(k, message)
         if self.stopping:
             self._call_back(t)
@@ -205,12 +199,7 @@ class Cell:
             self._present = self.plan.present(t + 1)
         self._expect("leave", 0, 0) if last else self._expect("features", t + 1, 0)
         for k, here in enumerate(self._present):
-            message = pb.EdgeMessage()
-            message.round_end.round = t
-            message.round_end.next.ask = pb.Next.LEAVE if last else pb.Next.FEATURES if here else pb.Next.WAIT
-            if here and not last:
-                message.round_end.next.key.round = t + 1
-            self._send(k, message)
+            self._send(k, round_end(t, here=here, last=last))
 
     async def farewell(self) -> list[bytes]:
         """Wait for every Leave; SHA-256 of each user's parameters, in scenario order."""
@@ -301,17 +290,7 @@ class Cell:
         self._expect(kind, t, i, [k for k, tensor in enumerate(outputs) if tensor is not None])
         for k, tensor in enumerate(outputs):
             if tensor is not None:
-                message = pb.EdgeMessage()
-                message.outputs.key.round, message.outputs.key.slot = t, i
-                pack(tensor, message.outputs.outputs)
-                self.sizes[OUTPUTS, k] = self._send(k, message)
-
-    def _welcome(self, k: int) -> pb.EdgeMessage:
-        plan = self.plan
-        first = pb.Next(ask=pb.Next.FEATURES, key=pb.Key(round=0, slot=0))
-        shape = plan.users[k].output_shape
-        welcome = pb.Welcome(protocol=PROTOCOL, rounds=plan.rounds, slots=plan.slots, output_shape=shape, next=first)
-        return pb.EdgeMessage(welcome=welcome)
+                self.sizes[OUTPUTS, k] = self._send(k, serving(t, i, tensor))
 
     def _send(self, k: int, message: pb.EdgeMessage) -> int:
         data = message.SerializeToString()

@@ -1,0 +1,47 @@
+"""What the edge says to a user, one message at a time."""
+
+from torch import Tensor
+
+from edge_server.plan import RunPlan
+from protos import PROTOCOL
+from protos import edge_pb2 as pb
+from protos.tensors import pack
+
+
+def welcome(plan: RunPlan, k: int) -> pb.EdgeMessage:
+    """Answers user k's Join: the run's size, and the first thing that is asked."""
+    first = pb.Next(ask=pb.Next.FEATURES, key=pb.Key(round=0, slot=0))
+    shape = plan.users[k].output_shape
+    return pb.EdgeMessage(
+        welcome=pb.Welcome(protocol=PROTOCOL, rounds=plan.rounds, slots=plan.slots, output_shape=shape, next=first)
+    )
+
+
+def serving(t: int, i: int, outputs: Tensor) -> pb.EdgeMessage:
+    """Slot i's outputs [B, ...output_shape] of one user."""
+    message = pb.EdgeMessage()
+    message.outputs.key.round, message.outputs.key.slot = t, i
+    pack(outputs, message.outputs.outputs)
+    return message
+
+
+def round_end(t: int, *, here: bool, last: bool) -> pb.EdgeMessage:
+    """Round t is over; here: the user takes part in the next one, unless this was the last."""
+    message = pb.EdgeMessage()
+    message.round_end.round = t
+    message.round_end.next.ask = pb.Next.LEAVE if last else pb.Next.FEATURES if here else pb.Next.WAIT
+    if here and not last:
+        message.round_end.next.key.round = t + 1
+    return message
+
+
+def closing(t: int, i: int, rejected: pb.Rejected | None, gradient: Tensor | None) -> pb.EdgeMessage:
+    """Slot i is over for a user: why it was rejected, or its acknowledgement, with its gradient if it wants one."""
+    message = pb.EdgeMessage()
+    if rejected is not None:
+        message.rejected.CopyFrom(rejected)
+    elif gradient is not None:
+        pack(gradient, message.acknowledgement.feature_gradient)
+    key = message.acknowledgement.key if rejected is None else message.rejected.key
+    key.round, key.slot = t, i
+    return message
