@@ -14,13 +14,13 @@ import pyarrow.compute as pc
 from edge_server.routed_mtl.policy import Policy
 from edge_server.routed_mtl.progress import Progress
 from edge_server.routed_mtl.training import Trainer
+from sim.effective import effective
 from sim.json_files import write_json
 from sim.power_progress import PROGRESS, progress_batch
 from sim.power_scenario import PowerScenario
 from sim.recorder import Status, about, standing
 from sim.records import Events, Journal
 from sim.report.files import read_table
-from sim.scenario import effective
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ from typing import Any, Literal
 from edge_server.fairness import AlphaFair
 from edge_server.record import RadioRecord, RoundRecord
 from sim.build import Blueprint
+from sim.effective import effective
 from sim.flops import edge_flops
 from sim.json_files import write_json
 from sim.local import Outcome
 from sim.radio_records import RADIO, Bill, radio_batch
 from sim.records import ROUNDS, SLOTS, DigestRows, Events, Journal, Traces, rounds_batch, slots_batch
-from sim.scenario import effective
 from sim.server_task_records import ServerTaskRecords
 from sim.step import Step, described
 from sim.streams import write_streams

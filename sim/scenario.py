@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-import yaml
 from pydantic import ConfigDict, Field
 
 from edge_server.config import Edge
@@ -16,7 +15,7 @@ from edge_server.radio_config import OfTheAir
 from sim.check import Rules, problems
 from sim.cross import cross_problems
 from sim.overrides import USER_CAP, UnknownPath, expanded, is_crowd, name_of, override, setting
-from sim.yaml_lines import Node, Problem, Unreadable, descendants, get, plain, read, scalar, where
+from sim.yaml_lines import Node, Problem, Unreadable, descendants, get, plain, read, where
 from user_client.config import User
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -282,23 +281,3 @@ def _file_key(node: Node) -> str | None:
     """The key that names a file in a part of this kind."""
     kind = get(node, "kind")
     return None if kind is None else _FILE_KEYS.get(str(kind.value))
-
-
-class _Dumper(yaml.SafeDumper):
-    """Block style, no aliases, and quotes around text that would read as something else."""
-
-    def ignore_aliases(self, _data: Any) -> bool:
-        return True
-
-
-def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if scalar(text) == text else "'")
-
-
-_Dumper.add_representer(str, _text)
-
-
-def effective(scenario: Config) -> str:
-    """The scenario as YAML that runs as it is, from any folder, and loads to an equal one."""
-    tree = scenario.model_dump(mode="json", by_alias=True)
-    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)

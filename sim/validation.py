@@ -8,12 +8,13 @@ from typing import Any
 from sim.advice import advice
 from sim.build import check
 from sim.console import Screen, say
+from sim.effective import effective
 from sim.estimate import estimate
 from sim.power_estimate import estimate_power
 from sim.power_run import rehearse
 from sim.power_scenario import PowerScenario, load_power
 from sim.runner import BadScenario
-from sim.scenario import Scenario, ScenarioErrors, effective, load, opened, trains_alone
+from sim.scenario import Scenario, ScenarioErrors, load, opened, trains_alone
 
 
 @dataclass(frozen=True)

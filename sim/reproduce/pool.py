@@ -14,9 +14,9 @@ from typing import Any
 
 import joblib
 
+from sim.effective import effective
 from sim.reproduce.jobs import Work
 from sim.runner import RunError
-from sim.scenario import effective
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _stop: Any = None

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from edge_server.config import Constant, Custom, OwoFmtl
 from sim.advice import advice
-from sim.scenario import Loaded, ScenarioErrors, compared, effective, load
+from sim.effective import effective
+from sim.scenario import Loaded, ScenarioErrors, compared, load
 from user_client.config import Arrays
 
 SHIPPED = sorted(
