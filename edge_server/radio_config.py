@@ -162,7 +162,8 @@ def _trained(power: Routed, users: int) -> Policy:
         if users > 1:
             policy.task_for(power.problem, users)
     except PolicyError as error:
-        raise PolicyError(f"{error}; `equiran train-power` trains one") from error
+        advice = "`equiran train-power` trains one, and leaves it at DIR/policy, to be named without an ending"
+        raise PolicyError(f"{error}; {advice}") from error
     return policy
 
 

@@ -244,7 +244,8 @@ class Rounds:
     def _finish(self, record: RoundRecord, hindsight: Hindsight | None) -> None:
         if not (record.status == APPLIED).any():
             raise RunFailed(
-                f"round {record.round} had no slot that could be used: every user was rejected or late in all of them"
+                f"round {record.round} had no slot that could be used: every user was rejected or late in all of them; "
+                "raise `deadline` if they were late"
             )
         self.scorer.score(record, hindsight)
         self._air.end_round(record.round)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
-from zipfile import BadZipFile
+from zipfile import BadZipFile, is_zipfile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,6 +98,8 @@ class Trace:
 
 def read_trace(path: Path, rounds: int, slots: int, users: int) -> Trace:
     """Array `gain` [>= T, m, K] of an .npz file. Raises ValueError, naming the array and the index at fault."""
+    if path.exists() and not is_zipfile(path):
+        raise ValueError(f"{path}: is not an .npz file")
     try:
         with np.load(path, allow_pickle=False) as arrays:
             found = arrays["gain"]

@@ -53,7 +53,7 @@ def test_what_was_promised_is_there() -> None:
 def test_without_its_network_it_names_the_command(tmp_path: Path, name: str) -> None:
     (line,) = short_run(name, tmp_path / "out").stderr.splitlines()
     assert line.startswith(str(runs.SCENARIOS / name) + ":")
-    assert line.endswith("`equiran train-power` trains one")
+    assert line.endswith("`equiran train-power` trains one, and leaves it at DIR/policy, to be named without an ending")
     assert not (tmp_path / "out").exists()
 
 
