@@ -93,6 +93,7 @@ class ServerTaskRecords:
 def described(task: dict[str, Any], folder: Path) -> str:
     """An entry of summary.json's `server_tasks` in one line."""
     policy = folder / "policy.safetensors"
-    where = f"policy in {policy}" if policy.exists() else "no policy"
     taken = "?" if task["steps_taken"] is None else task["steps_taken"]
+    kind = "untrained policy" if taken == 0 else "policy"
+    where = f"{kind} in {policy}" if policy.exists() else "no policy"
     return f"{task['kind']}: {task['status']}, {taken} of {task['steps']} steps, {where}"
