@@ -117,7 +117,8 @@ def test_the_command_says_where_the_policy_is(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["run", str(file), "--out", str(tmp_path / "out"), "--quiet"])
     assert result.exit_code == 0, result.output
     (line,) = [line for line in result.stdout.splitlines() if line.startswith("routed_mtl: ")]
-    assert line.endswith(f" of 50 steps, policy in {tmp_path / 'out' / 'policy.safetensors'}")
+    kind = "untrained policy" if " 0 of 50 " in line else "policy"
+    assert line.endswith(f" of 50 steps, {kind} in {tmp_path / 'out' / 'policy.safetensors'}")
 
 
 def test_at_most_one_and_every_error_at_its_line(tmp_path: Path) -> None:
