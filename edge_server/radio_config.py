@@ -1,5 +1,6 @@
 """What a scenario may say about the radio; each part builds what it describes."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
@@ -11,7 +12,9 @@ from edge_server.config_base import Config, Count, Positive
 from edge_server.radio import gains
 from edge_server.radio.clock import Computing
 from edge_server.radio.power import Downlink, PowerPolicy, SumCapacity, build_power
+from edge_server.radio.power.sum_capacity import CAP
 from edge_server.radio.radio import Late, Link, Radio
+from edge_server.radio.trace_file import read_trace
 from edge_server.record import PHASES
 from edge_server.routed_mtl import channels
 from edge_server.routed_mtl.policy import Policy, PolicyError, load_policy
@@ -124,10 +127,12 @@ class OnAir(Config):
         if not ((a > 0) & np.isfinite(a)).all():
             raise ValueError("rho_db, places and shadowing give signal-to-noise ratios that no float64 holds")
         policy = self._policy(law, len(run.seeds))
-        returning = build_power("equal", self._downlink) if isinstance(policy, SumCapacity) else policy
+        surges = isinstance(policy, SumCapacity)
+        returning = build_power("equal", self._downlink) if surges else policy
         computing = None if self.compute == "measured" else self.compute.built(len(run.seeds))
         bits = {} if self.bits == "measured" else self.bits.built()
-        return Radio(source, self.link, policy, returning, computing, bits, run.deadline, run.late, self.realtime)
+        most = (CAP if surges else 1.0) * self.p_tot
+        return Radio(source, self.link, policy, returning, computing, bits, run.deadline, run.late, self.realtime, most)
 
     def _policy(self, law: Callable[[], gains.Floats], users: int) -> PowerPolicy:
         if isinstance(self.power, Routed):
@@ -167,7 +172,7 @@ def _trained(power: Routed, users: int) -> Policy:
     return policy
 
 
-class Fading(OnAir):
+class Fading(OnAir, ABC):
     """Gains drawn from a law. ring: where users stand; loss_db: the loss of each user's place in dB instead.
 
     sigma_db: log-normal shadowing, drawn for every round.
@@ -177,9 +182,9 @@ class Fading(OnAir):
     loss_db: float | tuple[float, ...] = 0.0
     sigma_db: Annotated[float, Field(ge=0, le=100)] = 0.0
 
+    @abstractmethod
     def law(self) -> channels.Channel:
         """Of the fading from slot to slot, with mean 1."""
-        raise NotImplementedError
 
     def built(self, run: Run) -> Radio:
         """The radio of a run. Raises ValueError where a list, a file or a policy does not fit."""
@@ -240,7 +245,7 @@ class Recorded(OnAir):
     def built(self, run: Run) -> Radio:
         """The radio of a run. Raises ValueError for a file that does not fit."""
         users = len(run.seeds)
-        trace = gains.read_trace(Path(self.path), run.rounds, run.slots, users)
+        trace = read_trace(Path(self.path), run.rounds, run.slots, users)
         return self.over(trace, lambda: trace.gain.reshape(-1, users), run)
 
 

@@ -152,10 +152,10 @@ class PowerRun:
         self._seconds = perf_counter() - before
 
     def _step(self, trainer: Trainer) -> None:
-        stage, loss = trainer.stage, trainer.step()
-        if trainer.taken % self._scenario.task.every == 0 or trainer.done:
-            self._show(trainer.progress(loss))
-        if trainer.stage != stage:
+        progress, hardened = trainer.advance(self._scenario.task.every)
+        if progress:
+            self._show(progress)
+        if hardened:
             self._recorder.events({"event": "masks_hardened", "step": trainer.taken})
 
     def _save(self, *, when_due: bool = False) -> None:

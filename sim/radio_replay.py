@@ -1,6 +1,7 @@
 """What another power policy would have made of a run: the same gains and payloads on another clock.
 
-Without a deadline a radio times a run and does not change it, so this is what a run under that policy records.
+Without a deadline a radio times a run and does not change it, so this is what a run under that policy records, where
+payloads are the measured ones.
 """
 
 from pathlib import Path

@@ -16,6 +16,9 @@ Counts = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 Late = Literal["drop", "wait", "fail"]
 
+_ROUNDING = 1e-6
+"""By which powers may exceed their limit, relative."""
+
 
 class Link(NamedTuple):
     """rho: 1/(N0 W) in 1/W, so that a = rho |h|^2. bandwidth: W in Hz, of one user's band.
@@ -46,7 +49,8 @@ class Radio:
     Messages without a tensor get p_tot / N each.
     computing: None where it is measured. bits: by phase, a payload in place of the measured one.
     deadline: s from a slot's start to its last feedback. late: what becomes of users who are late.
-    realtime: the clock on the wall is to be no faster. clock: virtual seconds since the run began.
+    realtime: the clock on the wall is to be no faster. most: W that `policy` may spend in a phase, None for p_tot.
+    clock: virtual seconds since the run began.
     """
 
     gains: Gains
@@ -58,6 +62,7 @@ class Radio:
     deadline: float | None = None
     late: Late = "drop"
     realtime: bool = False
+    most: float | None = None
     clock: float = 0.0
 
     def begin_round(self, t: int) -> RadioRecord:
@@ -121,14 +126,14 @@ class Radio:
 
     def _down(self, i: int, phase: int, sizes: Counts, tensors: Mask) -> Floats:
         """Shares the power among those who are spoken to; the policy's share is that of the messages with tensors."""
-        row, policy = (0, self.policy) if phase == OUTPUTS else (1, self.returning)
+        row, policy, most = (0, self.policy, self.most) if phase == OUTPUTS else (1, self.returning, None)
         gain, watts = self.link.rho * self._record.gain[i], self._record.watts[i, row]
         served = sizes[phase] > 0
         watts[served] = self.link.p_tot / max(served.sum(), 1)
         if tensors.any():
             share = float(tensors.sum() / served.sum())
             payload = self._payload(phase, sizes)[tensors].astype(np.float64)
-            watts[tensors] = share * _powers(policy, share * gain[tensors], payload)
+            watts[tensors] = share * _powers(policy, share * gain[tensors], payload, most or self.link.p_tot)
         return self._airtime(i, phase, sizes, gain * watts)
 
     def _airtime(self, i: int, phase: int, sizes: Counts, snr: Floats) -> Floats:
@@ -142,11 +147,13 @@ class Radio:
         return np.where(bits > 0, self.bits[phase], 0) if phase in self.bits else bits
 
 
-def _powers(policy: PowerPolicy, gain: Floats, bits: Floats) -> Floats:
-    """P [N] in W, checked: a policy may be somebody's own."""
+def _powers(policy: PowerPolicy, gain: Floats, bits: Floats, most: float) -> Floats:
+    """P [N] in W, together at most `most`; checked, for a policy may be somebody's own."""
     powers = np.asarray(policy.power(gain, bits), np.float64)
     if powers.shape != gain.shape:
         raise ValueError(f"power {type(policy).__name__}: gave powers {list(powers.shape)} for {len(gain)} users")
     if (bad := ~((powers >= 0) & np.isfinite(powers))).any():
         raise ValueError(f"power {type(policy).__name__}: gave {powers[bad][0]:g} W; powers are finite and at least 0")
+    if (total := float(powers.sum())) > most * (1 + _ROUNDING):
+        raise ValueError(f"power {type(policy).__name__}: gave {total:g} W in all; the limit is {most:g} W")
     return powers

@@ -3,6 +3,7 @@
 import math
 import zlib
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from safetensors.torch import save
@@ -33,6 +34,13 @@ class Diverged(RuntimeError):
             "lower the rate or look at the gains"
         )
         self.step, self.restored = step, restored
+
+
+class Advance(NamedTuple):
+    """What a step brought: progress where it is due, and whether the masks have become hard."""
+
+    progress: Progress | None
+    hardened: bool
 
 
 class Trainer:
@@ -83,6 +91,12 @@ class Trainer:
         self.taken += 1
         self._second_stage_when_due()
         return value
+
+    def advance(self, every: int) -> Advance:
+        """One step, with what is to be told of it; progress after every `every`-th step and the last."""
+        stage, loss = self.stage, self.step()
+        due = self.taken % every == 0 or self.done
+        return Advance(self.progress(loss) if due else None, self.stage != stage)
 
     def train(
         self, steps: int | None = None, on_progress: Callable[[Progress], None] | None = None, every: int = 100

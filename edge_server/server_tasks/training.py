@@ -71,13 +71,12 @@ class _Training:
     def _train(self, trainer: Trainer) -> None:
         began = perf_counter()
         while not trainer.done and not self._stopping.is_set():
-            stage, loss = trainer.stage, trainer.step()
+            progress, hardened = trainer.advance(self._job.task.every)
             self._seconds = perf_counter() - began
-            if trainer.taken % self._job.task.every == 0 or trainer.done:
-                progress = asdict(trainer.progress(loss))
-                self._tell({"kind": "progress", "progress": progress, "seconds": self._seconds})
+            if progress:
+                self._tell({"kind": "progress", "progress": asdict(progress), "seconds": self._seconds})
                 self._publish_when_due(trainer)
-            if trainer.stage != stage:
+            if hardened:
                 self._tell({"kind": "masks_hardened", "step": trainer.taken})
 
     def _publish_when_due(self, trainer: Trainer) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from edge_server.radio.clock import Computing
 from edge_server.radio.gains import Trace
 from edge_server.radio.power import Downlink, PowerPolicy, build_power
+from edge_server.radio.power.sum_capacity import CAP
 from edge_server.radio.radio import Link, Radio
 from edge_server.routed_mtl.design import Design
 from edge_server.routed_mtl.p3_delay import P3Delay
@@ -33,7 +34,7 @@ def policy_share(name: PolicyName, users: int, sizes: tuple[int, int, int, int],
     a, bits = _LINK.rho * gains[0], np.full(users, 8.0 * sizes[1])
     call = np.array([_timed(lambda i=i: policy.power(a[i], bits)) for i in range(_CALLS)])
     equal = build_power("equal", Downlink(_LINK.p_tot, _LINK.bandwidth))
-    radio = Radio(Trace(gains), _LINK, policy, equal, deadline=1.0)
+    radio = Radio(Trace(gains), _LINK, policy, equal, deadline=1.0, most=CAP * _LINK.p_tot)
     radio.begin_round(0)
     table = np.tile(np.array(sizes)[:, None], (1, users))
     slot = np.array([_timed(lambda i=i: _slot(radio, i, table)) for i in range(_CALLS)])

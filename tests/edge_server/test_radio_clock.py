@@ -170,3 +170,21 @@ def test_measured_times_enter_where_nothing_is_stated() -> None:
     np.testing.assert_array_equal(record.compute[0], [1, 2, 3])
     np.testing.assert_array_equal(record.edge[0], [0.5, 0.25])
     assert record.slot[0] == record.waits[0, 0] + 0.5 + record.waits[0, 1] + 0.25 + record.waits[0, 2]
+
+
+class Greedy:
+    """Gives twice what there is."""
+
+    def power(self, gain: np.ndarray, bits: np.ndarray) -> np.ndarray:
+        return np.full(gain.shape, 2 * LINK.p_tot / len(gain))
+
+
+def test_a_policy_that_spends_more_than_there_is_ends_the_run() -> None:
+    air = Radio(Trace(GAIN), LINK, Greedy(), Greedy(), COMPUTING)
+    air.begin_round(0)
+    with pytest.raises(ValueError, match="power Greedy: gave 12 W in all; the limit is 6 W"):
+        air.feedback(0, SIZES, np.zeros(3))
+    allowed = Radio(Trace(GAIN), LINK, Greedy(), Greedy(), COMPUTING, most=2 * LINK.p_tot)
+    record = allowed.begin_round(0)
+    allowed.feedback(0, SIZES, np.zeros(3))
+    assert record.watts[0, 0].sum() == pytest.approx(12.0)

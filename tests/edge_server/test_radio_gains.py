@@ -7,7 +7,8 @@ import pytest
 from scipy.special import j0
 from scipy.stats import spearmanr
 
-from edge_server.radio.gains import Faded, Ring, read_trace
+from edge_server.radio.gains import Faded, Ring
+from edge_server.radio.trace_file import read_trace
 from edge_server.routed_mtl.channels import Channel, Jakes, Rayleigh, Rician, Shadowing
 
 

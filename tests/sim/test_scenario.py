@@ -17,7 +17,7 @@ from sim.scenario import Loaded, ScenarioErrors, compared, load
 from user_client.config import Arrays
 
 SHIPPED = sorted(
-    path for path in (Path(__file__).parents[2] / "scenarios").rglob("*.yaml") if path.parent.name != "power"
+    path for path in (Path(__file__).parents[2] / "scenarios").rglob("*.yaml") if "\nrounds:" in path.read_text()
 )
 USER: dict[str, Any] = {
     "name": "a",

@@ -29,7 +29,7 @@ class PowerPolicy(Protocol):
     """A policy of one run, built from its `Downlink`."""
 
     def power(self, gain: ArrayLike, bits: ArrayLike) -> Array:
-        """P [N] >= 0 in W of the N users served at once; their sum is at most p_tot, or a policy says what it keeps.
+        """P [N] >= 0 in W of the N users served at once; their sum is at most p_tot.
 
         gain [N]: a_n = |h_n|^2 / (N0 W) in 1/W. bits [N]: payloads L_n. Both may be stacks [S, N] of instances.
         Raises ValueError for a number that is not positive and finite, and where a policy cannot serve such users.
