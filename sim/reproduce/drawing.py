@@ -118,7 +118,8 @@ def _dot(axes: Axes, place: int, dot: Dot, shown: tuple[float, float]) -> None:
         return
     at = float(np.clip(mean, *shown))
     axes.hlines(place, dot.values.min(), dot.values.max(), color=colour, linewidth=1.2, alpha=0.5)
-    axes.plot(at, place, "o" if at == mean else ">", color=colour, markersize=3.5, clip_on=False)
-    aside, side = (5, "left") if at == mean else (-6, "right")
+    marker = "o" if at == mean else "<" if mean < at else ">"
+    axes.plot(at, place, marker, color=colour, markersize=3.5, clip_on=False)
+    aside, side = (-6, "right") if mean > at else (5, "left")
     axes.annotate(number(mean), (at, place), xytext=(aside, 0), va="center", ha=side, textcoords="offset points",
                   color=colour, fontsize=5.5)  # fmt: skip
