@@ -108,5 +108,5 @@ class Air:
         if self._radio is not None and self._radio.late == "fail":
             raise RunFailed(
                 f"user {self._cell.plan.users[k].name!r} was late: its {PHASES[phase]} came {seconds[k]:.4g} s after "
-                f"slot {i} began; raise `deadline`, or set on_user_failure to drop or wait"
+                f"slot {i} began; raise `deadline`, or set on_user_failure to drop, stale or wait"
             )

@@ -5,23 +5,24 @@ from torch import Tensor
 from edge_server.plan import RunPlan
 from protos import PROTOCOL
 from protos import edge_pb2 as pb
-from protos.tensors import pack
+from protos.sender import Sender
 
 
 def welcome(plan: RunPlan, k: int) -> pb.EdgeMessage:
-    """Answers user k's Join: the run's size, and the first thing that is asked."""
-    first = pb.Next(ask=pb.Next.FEATURES, key=pb.Key(round=0, slot=0))
+    """Answers user k's Join: the run's size, and the first thing that is asked; nothing yet of one who is away."""
+    here = plan.first not in plan.users[k].away
+    first = pb.Next(ask=pb.Next.FEATURES, key=pb.Key(round=plan.first, slot=0)) if here else pb.Next(ask=pb.Next.WAIT)
     shape = plan.users[k].output_shape
     return pb.EdgeMessage(
         welcome=pb.Welcome(protocol=PROTOCOL, rounds=plan.rounds, slots=plan.slots, output_shape=shape, next=first)
     )
 
 
-def serving(t: int, i: int, outputs: Tensor) -> pb.EdgeMessage:
-    """Slot i's outputs [B, ...output_shape] of one user."""
+def serving(t: int, i: int, outputs: Tensor, sender: Sender) -> pb.EdgeMessage:
+    """Slot i's outputs [B, ...output_shape] of one user, as `sender` packs them."""
     message = pb.EdgeMessage()
     message.outputs.key.round, message.outputs.key.slot = t, i
-    pack(outputs, message.outputs.outputs)
+    sender.pack(outputs, message.outputs.outputs, t, i)
     return message
 
 
@@ -35,13 +36,14 @@ def round_end(t: int, *, here: bool, last: bool) -> pb.EdgeMessage:
     return message
 
 
-def closing(t: int, i: int, rejected: pb.Rejected | None, gradient: Tensor | None) -> pb.EdgeMessage:
+def closing(t: int, i: int, rejected: pb.Rejected | None, gradient: Tensor | None, sender: Sender) -> pb.EdgeMessage:
     """Slot i is over for a user: why it was rejected, or its acknowledgement, with its gradient if it wants one."""
     message = pb.EdgeMessage()
     if rejected is not None:
         message.rejected.CopyFrom(rejected)
     elif gradient is not None:
-        pack(gradient, message.acknowledgement.feature_gradient)
+        sender.pack(gradient, message.acknowledgement.feature_gradient, t, i)
+        sender.settle()
     key = message.acknowledgement.key if rejected is None else message.rejected.key
     key.round, key.slot = t, i
     return message

@@ -5,11 +5,12 @@ The same code serves every transport: a line is anything that takes bytes to one
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import perf_counter
 from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -30,6 +31,7 @@ from edge_server.messages import (
 from edge_server.plan import RunPlan
 from edge_server.record import ACKNOWLEDGEMENT, FEATURES, FEEDBACK, OUTPUTS, Event, Floats
 from protos import edge_pb2 as pb
+from protos.sender import Sender
 
 Tensors = Sequence[Tensor | None]
 """One per user in scenario order; None for a user that is not heard in this slot."""
@@ -62,14 +64,16 @@ class Cell:
         self._stop = stop
         self._attendance = Attendance([user.name for user in plan.users], plan.slots)
         self._lines: dict[int, Line] = {}
+        self._outputs = [Sender(u.codings.outputs, (u.rounding_seed, OUTPUTS)) for u in plan.users]
+        self._returns = [Sender(u.codings.acknowledgement, (u.rounding_seed, ACKNOWLEDGEMENT)) for u in plan.users]
         self._judge = Judge(plan, on_event)
         self._spoke: set[int] = set()
         self._left: set[int] = set()
         self._opened: dict[int, Tensor | BadField] = {}
         self._done: asyncio.Future[None] | None = None
         self._failure: RunFailed | None = None
-        self._present = plan.present(0)
-        self._expect("features", 0, 0)
+        self._present = plan.present(plan.first)
+        self._expect("features", plan.first, 0)
 
     # ------------------------------------------------------------ what the transport calls
 
@@ -127,6 +131,11 @@ class Cell:
         """Somebody wants the run to stop after this slot."""
         return self._stop()
 
+    def check(self) -> None:
+        """Raises RunFailed if the run has failed while nobody waited for users."""
+        if self._failure:
+            raise self._failure
+
     async def features(self, t: int, i: int) -> list[Tensor | None]:
         """Slot i's features, [B, ...feature_shape] per user in scenario order; None for a rejected user."""
         self._judge.at = (t, i)
@@ -138,7 +147,7 @@ class Cell:
 
     def usable(self, features: Tensors, outputs: Tensors) -> Tensors:
         """`features`, without those on which a finite model overflowed: their users are rejected for this slot."""
-        finite = [x is None or self._judge.checked(k, require_finite, x) is not None for k, x in enumerate(outputs)]
+        finite = [x is None or self._sendable(k, x) for k, x in enumerate(outputs)]
         return features if all(finite) else [x if good else None for x, good in zip(features, finite, strict=True)]
 
     def too_late(self, late: NDArray[np.bool_], what: str, seconds: Floats) -> None:
@@ -172,7 +181,7 @@ class Cell:
             wanted = user.trainable_front and k not in rejected
             gradient = feature_gradients[k] if wanted else None
             self.gradients[k] = gradient is not None
-            message = closing(t, i, rejected.get(k), gradient)
+            message = closing(t, i, rejected.get(k), gradient, self._returns[k])
             self._set_next(message.rejected.next if k in rejected else message.acknowledgement.next, k, t, i + 1)
             self.sizes[ACKNOWLEDGEMENT, k] = self._send(k, message)
         if self.stopping:
@@ -192,9 +201,13 @@ class Cell:
         self._judge.take()
         return received
 
-    def end_round(self, t: int) -> None:
-        """Tell everybody, away or not, that round t is over, and what comes next; who is away then waits."""
-        last = t + 1 == self.plan.rounds
+    def end_round(self, t: int, *, stop: bool = False) -> None:
+        """Tell everybody, away or not, that round t is over, and what comes next; who is away then waits.
+
+        stop: the run is to stop here, as after its last round.
+        """
+        self.stopping = self.stopping or stop
+        last = self.stopping or t + 1 == self.plan.rounds
         if not last:
             self._present = self.plan.present(t + 1)
         self._expect("leave", 0, 0) if last else self._expect("features", t + 1, 0)
@@ -225,6 +238,17 @@ class Cell:
         else:
             self._expect("features", t, self.plan.slots, [k for k, yes in enumerate(self._validating) if yes])
 
+    @property
+    def owed(self) -> dict[str, Tensor]:
+        """What feature gradients owe to users, by name: [B, ...feature_shape]."""
+        found = {user.name: line.owed for user, line in zip(self.plan.users, self._returns, strict=True)}
+        return {name: torch.from_numpy(values.copy()) for name, values in found.items() if values is not None}
+
+    def owe(self, owed: Mapping[str, Tensor]) -> None:
+        """Goes on with what `owed` once was."""
+        for user, line in zip(self.plan.users, self._returns, strict=True):
+            line.owed = owed[user.name].numpy().copy() if user.name in owed else None
+
     def _set_next(self, answer: pb.Next, k: int, t: int, i: int) -> None:
         if self.stopping:
             answer.ask = pb.Next.LEAVE
@@ -242,15 +266,14 @@ class Cell:
         return [here and user.validation_batch > 0 for here, user in zip(self._present, self.plan.users, strict=True)]
 
     def _call_back(self, t: int) -> None:
-        """Tell those who are away in round t to leave."""
+        """Tell those who are away in round t to leave; the last round that is over is the one before."""
         for k, here in enumerate(self._present):
             if not here:
                 leave = pb.Next(ask=pb.Next.LEAVE)
-                self._send(k, pb.EdgeMessage(round_end=pb.RoundEnd(round=t, next=leave)))
+                self._send(k, pb.EdgeMessage(round_end=pb.RoundEnd(round=t - 1, next=leave)))
 
     async def _gather(self) -> list[Said]:
-        if self._failure:
-            raise self._failure
+        self.check()
         if not self._attendance.complete:
             await self._wait()
         return self._attendance.answers
@@ -286,11 +309,15 @@ class Cell:
             received[k] = self._judge.opened(k, self._opened.pop(k))
         return received
 
+    def _sendable(self, k: int, outputs: Tensor) -> bool:
+        coding = self.plan.users[k].codings.outputs
+        return self._judge.checked(k, require_finite, outputs, coding) is not None
+
     def _send_outputs(self, kind: Kind, t: int, i: int, outputs: Tensors) -> None:
         self._expect(kind, t, i, [k for k, tensor in enumerate(outputs) if tensor is not None])
         for k, tensor in enumerate(outputs):
             if tensor is not None:
-                self.sizes[OUTPUTS, k] = self._send(k, serving(t, i, tensor))
+                self.sizes[OUTPUTS, k] = self._send(k, serving(t, i, tensor, self._outputs[k]))
 
     def _send(self, k: int, message: pb.EdgeMessage) -> int:
         data = message.SerializeToString()

@@ -8,8 +8,11 @@ from torch import Tensor
 
 from edge_server.attendance import Refused
 from edge_server.plan import RunPlan, UserPlan
+from edge_server.record import PHASES
 from protos import PROTOCOL
 from protos import edge_pb2 as pb
+from protos.codings import Coding
+from protos.narrow import LARGEST_FLOAT16
 from protos.tensors import BadTensor, NotFinite, Spec, unpack, wire_dtype
 
 _SHA256 = 32
@@ -79,10 +82,16 @@ def read_tensor(said: pb.Tensor, spec: Spec, field: str) -> Tensor:
         raise BadField(field, pb.Rejected.INVALID, str(error)) from error
 
 
-def require_finite(outputs: Tensor) -> Tensor:
-    """`outputs`, the model's answer to one user's features. Raises BadField: a finite model overflowed on them."""
+def require_finite(outputs: Tensor, coding: Coding) -> Tensor:
+    """`outputs`, the model's answer to one user's features. Raises BadField: a finite model overflowed on them.
+
+    So does one whose outputs do not fit into the `coding` in which they are to travel.
+    """
     if not math.isfinite(outputs.sum().item()) and not bool(outputs.isfinite().all()):
         raise BadField("features", pb.Rejected.NOT_FINITE, "they are finite, but the model's outputs on them are not")
+    if coding.kind == "float16" and (largest := outputs.abs().max().item()) > LARGEST_FLOAT16:
+        limit = f"beyond {LARGEST_FLOAT16:g}, the most that float16 holds"
+        raise BadField("features", pb.Rejected.NOT_FINITE, f"the model's outputs on them reach {largest:.6g}, {limit}")
     return outputs
 
 
@@ -126,3 +135,18 @@ def _agree(join: pb.Join, user: UserPlan) -> None:
         if value != planned[field]:
             reason = f"user {user.name!r} has {field} {value}, but the scenario says {planned[field]}"
             raise Refused("INVALID_ARGUMENT", reason)
+    _agree_on_codings(join, user)
+
+
+def _agree_on_codings(join: pb.Join, user: UserPlan) -> None:
+    for phase, spec in zip(PHASES, (user.features, user.outputs, user.gradient, user.feature_gradient), strict=True):
+        said, planned = getattr(join.codings, phase), spec.described
+        if said != planned:
+            reason = f"user {user.name!r} has codings.{phase} {_words(said)}, but the scenario says {_words(planned)}"
+            raise Refused("INVALID_ARGUMENT", reason)
+
+
+def _words(coding: pb.Coding) -> str:
+    kind = pb.DType.Name(coding.dtype) if coding.dtype in pb.DType.values() else str(coding.dtype)
+    numbers = "whole" if coding.dtype == pb.DTYPE_UNSPECIFIED else kind
+    return f"{numbers}, {coding.kept} kept" if coding.kept else numbers

@@ -6,6 +6,7 @@ from functools import cached_property
 
 import torch
 
+from protos.codings import WHOLE, Codings
 from protos.tensors import Spec
 
 _ENVELOPE = 4096
@@ -18,6 +19,7 @@ class UserPlan:
 
     feature_shape, output_shape: one sample, without the batch. l_max: the loss that means utility 0.
     away: the rounds, from 1, in which it takes no part. Raises ValueError for round 0.
+    codings: how its tensors travel. rounding_seed: of what is rounded at random on the way.
     """
 
     name: str
@@ -29,6 +31,8 @@ class UserPlan:
     validation_batch: int
     trainable_front: bool
     away: tuple[int, ...] = ()
+    codings: Codings = WHOLE
+    rounding_seed: int = 0
 
     def __post_init__(self) -> None:
         if 0 in self.away:
@@ -37,17 +41,27 @@ class UserPlan:
     @cached_property
     def features(self) -> Spec:
         """What a slot's Features must carry: [B, ...feature_shape]."""
-        return Spec(self.dtype, (self.batch, *self.feature_shape))
+        return Spec(self.dtype, (self.batch, *self.feature_shape), self.codings.features)
 
     @cached_property
     def validation(self) -> Spec:
         """What a validation's Features must carry: [V, ...feature_shape]."""
-        return Spec(self.dtype, (self.validation_batch, *self.feature_shape))
+        return Spec(self.dtype, (self.validation_batch, *self.feature_shape), self.codings.features)
 
     @cached_property
     def gradient(self) -> Spec:
         """What a Feedback message must carry: [B, ...output_shape]."""
-        return Spec(self.dtype, (self.batch, *self.output_shape))
+        return Spec(self.dtype, (self.batch, *self.output_shape), self.codings.feedback)
+
+    @cached_property
+    def outputs(self) -> Spec:
+        """What a slot's Outputs carry: [B, ...output_shape]."""
+        return Spec(self.dtype, (self.batch, *self.output_shape), self.codings.outputs)
+
+    @cached_property
+    def feature_gradient(self) -> Spec:
+        """What an Acknowledgement carries for a front that is trained: [B, ...feature_shape]."""
+        return Spec(self.dtype, (self.batch, *self.feature_shape), self.codings.acknowledgement)
 
     @property
     def largest_message(self) -> int:
@@ -59,13 +73,18 @@ class UserPlan:
 
 @dataclass(frozen=True)
 class RunPlan:
-    """A run: T rounds of m slots for these users, in scenario order."""
+    """A run: T rounds of m slots for these users, in scenario order.
+
+    first: the round it goes on with. last: it ends before this round, as if stopped; None: with the last one.
+    """
 
     run: str
     rounds: int
     slots: int
     users: tuple[UserPlan, ...]
     patience: float
+    first: int = 0
+    last: int | None = None
 
     def present(self, round_: int) -> list[bool]:
         """[K]: who takes part in this round."""

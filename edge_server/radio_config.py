@@ -1,7 +1,8 @@
 """What a scenario may say about the radio; each part builds what it describes."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -12,6 +13,7 @@ from edge_server.config_base import Config, Count, Positive
 from edge_server.radio import gains
 from edge_server.radio.clock import Computing
 from edge_server.radio.power import Downlink, PowerPolicy, SumCapacity, build_power
+from edge_server.radio.power import Routed as RoutedPower
 from edge_server.radio.power.sum_capacity import CAP
 from edge_server.radio.radio import Late, Link, Radio
 from edge_server.radio.trace_file import read_trace
@@ -70,14 +72,52 @@ class Payloads(Config):
 
 
 class Routed(Config):
-    """A trained network that `equiran train-power` left. policy: its path without the ending.
+    """A trained network. policy: the path, without the ending, of one that `equiran train-power` left.
 
-    problem: what it minimises, the mean delay or the longest.
+    steps_per_round: in its place, the one that this run trains beside its slots: round t takes it as it is after t
+    times so many steps. problem: what it minimises, the mean delay or the longest.
     """
 
     kind: Literal["routed_mtl"]
-    policy: Annotated[str, Field(min_length=1)]
+    policy: Annotated[str, Field(min_length=1)] | None = None
+    steps_per_round: Count | None = None
     problem: Literal["p3_delay", "p3_min_max"] = "p3_delay"
+
+    def built(self, downlink: Downlink, users: int) -> PowerPolicy:
+        """The policy; one that is yet to be trained has no network. Raises PolicyError if it cannot serve `users`."""
+        advice = "`equiran train-power` trains one, and leaves it at DIR/policy, to be named without an ending"
+        with _advised(advice):
+            policy = None if self.policy is None else load_policy(Path(self.policy))
+            return self._serving(policy, downlink, users)
+
+    def check(self, trained: Policy, downlink: Downlink, users: int) -> None:
+        """Raises PolicyError unless the network that this run trains serves so many users."""
+        task = f"{{problem: {_TASK_NAMES[self.problem]}, users: [{users}]}}"
+        with _advised(f"steps_per_round takes what this run trains: give edge.server_tasks.0.tasks a group {task}"):
+            self._serving(trained, downlink, users)
+
+    def _serving(self, policy: Policy | None, downlink: Downlink, users: int) -> PowerPolicy:
+        routed = RoutedPower(downlink, policy, self.problem)
+        routed.require(users)
+        return routed
+
+    @model_validator(mode="after")
+    def _one_network(self) -> "Routed":
+        if (self.policy is None) == (self.steps_per_round is None):
+            raise ValueError("give policy, the path of a trained network, or steps_per_round, to train one in this run")
+        return self
+
+
+_TASK_NAMES = {"p3_delay": "p3", "p3_min_max": "p3_min_max"}
+"""What a server task calls the problems."""
+
+
+@contextmanager
+def _advised(advice: str) -> Iterator[None]:
+    try:
+        yield
+    except PolicyError as error:
+        raise PolicyError(f"{error}; {advice}") from error
 
 
 class CustomPower(Config):
@@ -103,13 +143,14 @@ class Run(NamedTuple):
 class OnAir(Config):
     """What every radio says. rho_db: signal-to-noise ratio in dB that 1 W gives at gain 1, 1/(N0 W).
 
-    bandwidth: Hz, of one user's band. p_tot: W, for all users that are spoken to. user_power: W, of each user.
+    bandwidth: Hz, of one user's band. p_tot: W, for all users that are spoken to. user_power: W, of every user, or one
+    number each.
     """
 
     rho_db: Annotated[float, Field(ge=-300, le=300)] = 10.0
     bandwidth: Positive = 1e6
     p_tot: Positive = 10.0
-    user_power: Positive = 0.2
+    user_power: Positive | tuple[Positive, ...] = 0.2
     power: Power = "equal"
     compute: Literal["measured"] | Compute = Compute()
     bits: Literal["measured"] | Payloads = "measured"
@@ -118,7 +159,7 @@ class OnAir(Config):
     @property
     def link(self) -> Link:
         """Both ways of the air."""
-        return Link(10 ** (self.rho_db / 10), self.bandwidth, self.p_tot, self.user_power)
+        return Link(10 ** (self.rho_db / 10), self.bandwidth, self.p_tot, np.asarray(self.user_power, np.float64))
 
     def over(self, source: gains.Gains, law: Callable[[], gains.Floats], run: Run) -> Radio:
         """The radio over these gains; law() [instances, K]: samples of them, drawn where a policy asks for them."""
@@ -128,7 +169,7 @@ class OnAir(Config):
             raise ValueError("rho_db, places and shadowing give signal-to-noise ratios that no float64 holds")
         policy = self._policy(law, len(run.seeds))
         surges = isinstance(policy, SumCapacity)
-        returning = build_power("equal", self._downlink) if surges else policy
+        returning = build_power("equal", self.downlink) if surges else policy
         computing = None if self.compute == "measured" else self.compute.built(len(run.seeds))
         bits = {} if self.bits == "measured" else self.bits.built()
         most = (CAP if surges else 1.0) * self.p_tot
@@ -136,40 +177,39 @@ class OnAir(Config):
 
     def _policy(self, law: Callable[[], gains.Floats], users: int) -> PowerPolicy:
         if isinstance(self.power, Routed):
-            return build_power(
-                "routed_mtl", self._downlink, policy=_trained(self.power, users), problem=self.power.problem
-            )
+            return self.power.built(self.downlink, users)
         if isinstance(self.power, CustomPower):
-            return build_power(self.power.kind, self._downlink, **self.power.args)
+            return build_power(self.power.kind, self.downlink, **self.power.args)
         if self.power == "sum_capacity":
-            return build_power(self.power, self._downlink, gains=self.link.rho * law())
-        return build_power(self.power, self._downlink)
+            return build_power(self.power, self.downlink, gains=self.link.rho * law())
+        return build_power(self.power, self.downlink)
 
     @property
-    def _downlink(self) -> Downlink:
+    def downlink(self) -> Downlink:
+        """What a power policy shares out."""
         return Downlink(self.p_tot, self.bandwidth)
 
+    @property
+    def steps_per_round(self) -> int | None:
+        """Steps of this run's own trainer between the power policies of two rounds; None where it trains none."""
+        return self.power.steps_per_round if isinstance(self.power, Routed) else None
+
+    def check(self, trained: Policy, users: int) -> None:
+        """Raises PolicyError unless the network that this run trains serves so many users, where it is to."""
+        if isinstance(self.power, Routed) and self.steps_per_round is not None:
+            self.power.check(trained, self.downlink, users)
+
     def _fits(self, run: Run) -> None:
+        users, deadline = len(run.seeds), run.deadline
+        if isinstance(self.user_power, tuple) and len(self.user_power) != users:
+            raise ValueError(f"user_power has {len(self.user_power)} entries for {users} users")
         if self.compute == "measured":
             return
-        users, deadline = len(run.seeds), run.deadline
         if isinstance(self.compute.user, tuple) and len(self.compute.user) != users:
             raise ValueError(f"compute.user has {len(self.compute.user)} entries for {users} users")
         own = self.compute.forward + self.compute.backward
         if deadline is not None and deadline <= own:
             raise ValueError(f"the edge's own passes take {own:g} s, the deadline is {deadline:g} s; raise deadline")
-
-
-def _trained(power: Routed, users: int) -> Policy:
-    """The network, if it serves so many users. Raises PolicyError."""
-    try:
-        policy = load_policy(Path(power.policy))
-        if users > 1:
-            policy.task_for(power.problem, users)
-    except PolicyError as error:
-        advice = "`equiran train-power` trains one, and leaves it at DIR/policy, to be named without an ending"
-        raise PolicyError(f"{error}; {advice}") from error
-    return policy
 
 
 class Fading(OnAir, ABC):

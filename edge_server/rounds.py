@@ -1,7 +1,7 @@
 """Algorithm 1 of OWO-FMTL: rounds, slots, and the three updates. Nothing here knows how users are reached."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter
@@ -13,10 +13,12 @@ from torch import Tensor
 
 from edge_server.aggregators import Aggregator, Slot
 from edge_server.air import Air
+from edge_server.boundary import Boundary, Remembered, given_back, taken
 from edge_server.cell import Cell
 from edge_server.compute import Compute
 from edge_server.domains import Domain
 from edge_server.judge import RunFailed
+from edge_server.last_heard import LastHeard
 from edge_server.messages import Feedback
 from edge_server.outer import Hindsight, OuterLoop, ServedMean
 from edge_server.parameter_free import Descent, Learner
@@ -58,6 +60,8 @@ class Rounds:
     """A run at the edge. State between slots: `model` (theta), `duals` (w), `outer` (x), and `learner` if there is one.
 
     learner: takes the place of `inner.eta`, and gives `outer`, whose rule is then `continue`, its target.
+    before_round: waits for what a round needs from beside the slots; False where the run is to stop first.
+    on_boundary: awaited between two rounds, while nothing moves. boundary: the last one, None in the first round.
     """
 
     cell: Cell
@@ -74,21 +78,45 @@ class Rounds:
     learner: Learner | None = None
     trace: bool = False
     radio: Radio | None = None
+    before_round: Callable[[int], Awaitable[bool]] | None = None
+    on_boundary: Callable[[Boundary], Awaitable[None]] | None = None
 
     def __post_init__(self) -> None:
         plan = self.cell.plan
         self.duals = self.aggregator.start(len(plan.users))
         self._l_max = np.array([user.l_max for user in plan.users])
-        self._present = np.array(plan.present(0))
+        self._present = np.array(plan.present(plan.first))
+        self.boundary: Boundary | None = None
         self._air = Air(self.cell, self.radio, self.on_event)
+        names = [user.name for user in plan.users]
+        self._last = LastHeard(names) if self.radio and self.radio.late == "stale" else None
 
     async def run(self) -> list[bytes]:
         """All rounds; SHA-256 of every user's parameters, in scenario order. Raises RunFailed."""
-        for t in range(self.cell.plan.rounds):
+        await self._ready(self.cell.plan.first)
+        for t in range(self.cell.plan.first, self.cell.plan.rounds):
             await self.round(t)
             if self.cell.stopping:
                 break
+            if self.on_boundary and self.boundary and t + 1 < self.cell.plan.rounds:
+                await self.on_boundary(self.boundary)
         return await self.cell.farewell()
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Goes on from a boundary's state. Raises OtherShape when it is that of another run."""
+        found, self.scorer.residuals, owed = given_back(self._remembered, state)
+        self.outer, self.duals, self.learner = found.outer, found.duals, found.learner
+        self.inner = replace(self.inner, eta=found.eta, guess=found.guess)
+        self.model.load(found.theta)
+        self.cell.owe(owed)
+        if self.radio:
+            self.radio.clock = found.clock
+
+    @property
+    def _remembered(self) -> Remembered:
+        clock = self.radio.clock if self.radio else 0.0
+        inner = self.inner
+        return Remembered(self.outer, self.duals, inner.eta, inner.guess, self.learner, self.model.theta, clock)
 
     async def round(self, t: int) -> None:
         """Round t: m slots from x_t, then the outer step (7)."""
@@ -100,6 +128,8 @@ class Rounds:
         self.duals = self.aggregator.begin_round(self.duals)
         served = ServedMean()
         self._start_trace(record)
+        if self._last:
+            self._last.begin_round()
         for i in range(self.cell.plan.slots):
             if self.target == "average":
                 served = served.add(self.model.theta)
@@ -110,7 +140,12 @@ class Rounds:
         await self._validate(t, record)
         hindsight = await self.compute(self._end, t, served)
         self._finish(record, hindsight)
-        self.cell.end_round(t)
+        self.boundary = Boundary(t + 1, taken(self._remembered, self.scorer.residuals, self.cell.owed))
+        self.cell.end_round(t, stop=t + 1 == self.cell.plan.last or not await self._ready(t + 1))
+
+    async def _ready(self, t: int) -> bool:
+        """Round t may begin, if there is one."""
+        return self.before_round is None or t == self.cell.plan.rounds or await self.before_round(t)
 
     async def slot(self, t: int, i: int, record: RoundRecord) -> None:
         """Slot i: serve theta_i, learn what it was worth, then both steps from the old values.
@@ -126,6 +161,7 @@ class Rounds:
         sent = perf_counter()
         feedback = self._air.feedback(i, await self.cell.feedback(t, i, outputs), self.cell.answered - sent)
         backward = perf_counter()
+        feedback = await self._with_last(record.round, i, usable, feedback)
         if not self.cell.plan.trains_fronts:
             self.cell.acknowledge(t, i)
         feature_gradients = await self.compute(self._step, i, feedback, record)
@@ -137,9 +173,24 @@ class Rounds:
         record.t_slot[i] = perf_counter() - started
         await self._air.end(i, record, sent - forward, done - backward)
 
+    async def _with_last(
+        self, t: int, i: int, features: Sequence[Tensor | None], feedback: Sequence[Feedback | None]
+    ) -> Sequence[Feedback | None]:
+        """`feedback`, with what late users said last in this round; the graph is then that of what is used."""
+        if self._last is None:
+            return feedback
+        self._last.keep(i, features, feedback)
+        filled = self._last.filled(np.flatnonzero(self._air.late).tolist(), features, feedback)
+        for event in filled.events:
+            self.on_event({**event, "round": t, "slot": i})
+        if filled.events:
+            await self.compute(self.model.forward, filled.features)
+        return filled.feedback
+
     def _step(self, i: int, feedback: Sequence[Feedback | None], record: RoundRecord) -> Sequence[Tensor | None]:
-        """Eqs. (5) and (9). Returns each user's unweighted feature gradient."""
-        losses = np.array([math.nan if f is None else f.loss for f in feedback])
+        """Eqs. (5) and (9). Returns each user's unweighted feature gradient. A late user's dual weight is held."""
+        used = np.array([math.nan if f is None else f.loss for f in feedback])
+        losses = np.where(self._air.late, math.nan, used)
         utilities = torch.from_numpy(self._l_max - losses)
         gradients = [None if f is None else f.gradient for f in feedback]
         slot = Slot(torch.from_numpy(losses), utilities, partial(self.model.gramian, gradients))
@@ -147,9 +198,10 @@ class Rounds:
         exact = self.learner is not None and self.learner.curvature == "exact"
         per_user = self.model.user_gradients(gradients) if exact else None
         gradient = self.model.backward(gradients, w)
-        self._primal_step(gradient, w, slot.losses, per_user, record, i)
+        self._primal_step(gradient, w, torch.from_numpy(used), per_user, record, i)
         self.duals = self.aggregator.step(self.duals, slot)
         self._write(record, i, losses, utilities, w)
+        record.weight[i] = np.where(np.isnan(used), np.nan, -w.numpy())
         return self.model.feature_gradients()
 
     def _weights(self, slot: Slot, t: int, i: int) -> Tensor:
@@ -226,7 +278,6 @@ class Rounds:
         unheard = np.isnan(losses)
         record.loss[i] = losses
         record.utility[i] = utilities.numpy()
-        record.weight[i] = np.where(unheard, np.nan, -w.numpy())
         record.out_of_range[i] = self.aggregator.fairness.out_of_range(utilities).numpy()
         missed = np.where(self._air.late, LATE, REJECTED)
         record.status[i] = np.where(self._present, np.where(unheard, missed, APPLIED), ABSENT)

@@ -32,7 +32,7 @@ class Scorer:
         self._fairness = fairness
         self._l_max = l_max
         self._theory = theory
-        self._residuals: list[float] = []
+        self.residuals: list[float] = []
 
     def score(self, record: RoundRecord, hindsight: Hindsight | None) -> None:
         """Fill in the round's scores, over the users that took part. hindsight: utilities [m, K] at theta*_t."""
@@ -61,9 +61,9 @@ class Scorer:
         record.residual = residual(torch.from_numpy(-record.weight[:, here]), torch.from_numpy(best[:, here]))
         if np.isnan(record.residual):
             return
-        self._residuals.append(record.residual)
+        self.residuals.append(record.residual)
         if self._theory is not None:
             slots, users = record.loss.shape
             constants = self._theory.d_star, self._theory.diameter, self._theory.gradient_bound
-            bound = regret_bound(*constants, len(self._residuals), slots, users, self._fairness)
-            record.bound = bound + float(np.mean(self._residuals))
+            bound = regret_bound(*constants, len(self.residuals), slots, users, self._fairness)
+            record.bound = bound + float(np.mean(self.residuals))

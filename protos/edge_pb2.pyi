@@ -12,19 +12,49 @@ class DType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DTYPE_UNSPECIFIED: _ClassVar[DType]
     FLOAT32: _ClassVar[DType]
     FLOAT64: _ClassVar[DType]
+    FLOAT16: _ClassVar[DType]
+    BFLOAT16: _ClassVar[DType]
+    INT8: _ClassVar[DType]
 DTYPE_UNSPECIFIED: DType
 FLOAT32: DType
 FLOAT64: DType
+FLOAT16: DType
+BFLOAT16: DType
+INT8: DType
 
 class Tensor(_message.Message):
-    __slots__ = ("dtype", "shape", "data")
+    __slots__ = ("dtype", "shape", "data", "scale", "indices")
     DTYPE_FIELD_NUMBER: _ClassVar[int]
     SHAPE_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
+    SCALE_FIELD_NUMBER: _ClassVar[int]
+    INDICES_FIELD_NUMBER: _ClassVar[int]
     dtype: DType
     shape: _containers.RepeatedScalarFieldContainer[int]
     data: bytes
-    def __init__(self, dtype: _Optional[_Union[DType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., data: _Optional[bytes] = ...) -> None: ...
+    scale: float
+    indices: bytes
+    def __init__(self, dtype: _Optional[_Union[DType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., data: _Optional[bytes] = ..., scale: _Optional[float] = ..., indices: _Optional[bytes] = ...) -> None: ...
+
+class Coding(_message.Message):
+    __slots__ = ("dtype", "kept")
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    KEPT_FIELD_NUMBER: _ClassVar[int]
+    dtype: DType
+    kept: int
+    def __init__(self, dtype: _Optional[_Union[DType, str]] = ..., kept: _Optional[int] = ...) -> None: ...
+
+class Codings(_message.Message):
+    __slots__ = ("features", "outputs", "feedback", "acknowledgement")
+    FEATURES_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    FEEDBACK_FIELD_NUMBER: _ClassVar[int]
+    ACKNOWLEDGEMENT_FIELD_NUMBER: _ClassVar[int]
+    features: Coding
+    outputs: Coding
+    feedback: Coding
+    acknowledgement: Coding
+    def __init__(self, features: _Optional[_Union[Coding, _Mapping]] = ..., outputs: _Optional[_Union[Coding, _Mapping]] = ..., feedback: _Optional[_Union[Coding, _Mapping]] = ..., acknowledgement: _Optional[_Union[Coding, _Mapping]] = ...) -> None: ...
 
 class Key(_message.Message):
     __slots__ = ("round", "slot")
@@ -69,7 +99,7 @@ class UserMessage(_message.Message):
     def __init__(self, join: _Optional[_Union[Join, _Mapping]] = ..., features: _Optional[_Union[Features, _Mapping]] = ..., feedback: _Optional[_Union[Feedback, _Mapping]] = ..., report: _Optional[_Union[Report, _Mapping]] = ..., leave: _Optional[_Union[Leave, _Mapping]] = ...) -> None: ...
 
 class Join(_message.Message):
-    __slots__ = ("protocol", "run", "user", "incarnation", "dtype", "feature_shape", "batch", "validation_batch", "wants_feature_gradient", "sends_ahead")
+    __slots__ = ("protocol", "run", "user", "incarnation", "dtype", "feature_shape", "batch", "validation_batch", "wants_feature_gradient", "sends_ahead", "codings")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     RUN_FIELD_NUMBER: _ClassVar[int]
     USER_FIELD_NUMBER: _ClassVar[int]
@@ -80,6 +110,7 @@ class Join(_message.Message):
     VALIDATION_BATCH_FIELD_NUMBER: _ClassVar[int]
     WANTS_FEATURE_GRADIENT_FIELD_NUMBER: _ClassVar[int]
     SENDS_AHEAD_FIELD_NUMBER: _ClassVar[int]
+    CODINGS_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     run: str
     user: str
@@ -90,7 +121,8 @@ class Join(_message.Message):
     validation_batch: int
     wants_feature_gradient: bool
     sends_ahead: bool
-    def __init__(self, protocol: _Optional[int] = ..., run: _Optional[str] = ..., user: _Optional[str] = ..., incarnation: _Optional[int] = ..., dtype: _Optional[_Union[DType, str]] = ..., feature_shape: _Optional[_Iterable[int]] = ..., batch: _Optional[int] = ..., validation_batch: _Optional[int] = ..., wants_feature_gradient: _Optional[bool] = ..., sends_ahead: _Optional[bool] = ...) -> None: ...
+    codings: Codings
+    def __init__(self, protocol: _Optional[int] = ..., run: _Optional[str] = ..., user: _Optional[str] = ..., incarnation: _Optional[int] = ..., dtype: _Optional[_Union[DType, str]] = ..., feature_shape: _Optional[_Iterable[int]] = ..., batch: _Optional[int] = ..., validation_batch: _Optional[int] = ..., wants_feature_gradient: _Optional[bool] = ..., sends_ahead: _Optional[bool] = ..., codings: _Optional[_Union[Codings, _Mapping]] = ...) -> None: ...
 
 class Features(_message.Message):
     __slots__ = ("key", "features")

@@ -126,7 +126,7 @@ class EdgeActor:
         try:
             tasks = build_server_tasks(self._design, self._on_event, self._on_task)
             on_round = tasks.then(self._on_round)
-            rounds = build_rounds(self._design, self._step, self._cell, compute, on_round, self._on_event)
+            rounds = build_rounds(self._design, self._step, self._cell, compute, on_round, self._on_event, tasks)
             users = await tasks.beside(rounds.run())
             self._news.outcome = Outcome(rounds.model.digest(), users, self._cell.stopping)
         except (RunFailed, NotConverged) as error:

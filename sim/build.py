@@ -1,6 +1,6 @@
 """From a scenario to its parts: plan, users, and the edge's rounds. Every process builds its own from the same text."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -17,16 +17,20 @@ from edge_server.compute import Compute
 from edge_server.encoders import EncoderError, build_encoder, output_shape
 from edge_server.parameter_free import Learner
 from edge_server.plan import RunPlan, UserPlan
+from edge_server.radio.power import Routed
 from edge_server.radio.radio import Radio
 from edge_server.radio_config import Run
 from edge_server.record import Event, RoundRecord
 from edge_server.rounds import InnerStep, Rounds
+from edge_server.routed_mtl.publishing import publish
 from edge_server.scoring import Scorer
 from edge_server.server_tasks.beside import BesideSlots
 from edge_server.server_tasks.job import Job
 from edge_server.server_tasks.news import TaskNews
+from edge_server.server_tasks.pace import Paced, pace_of
 from edge_server.server_tasks.rehearsal import rehearsed
 from edge_server.shared_model import SharedModel
+from sim.compression import codings
 from sim.hindsight import Hindsights, Told
 from sim.presence import away
 from sim.scenario import Loaded, Scenario
@@ -106,7 +110,10 @@ def blueprint(scenario: Scenario, run: str) -> Blueprint:
         build_aggregator(scenario.edge.aggregator).start(len(streams))
     for index, task in enumerate(scenario.edge.server_tasks):
         with _part("edge", "server_tasks", index):
-            rehearsed(task, scenario.seed)
+            trainer = rehearsed(task, scenario.seed)
+        with _part("radio", "power"):
+            if scenario.radio is not None:
+                scenario.radio.check(publish(trainer), len(scenario.users))
     users = tuple(
         _user_plan(scenario, k, stream, shapes[k], outputs, rounds)
         for k, (stream, rounds) in enumerate(zip(streams, away(scenario), strict=True))
@@ -127,7 +134,8 @@ def check(loaded: Loaded) -> list[str]:
 def build_session(design: Blueprint, k: int) -> Session:
     """User k, ready to join."""
     user = User(design.scenario.users[k], place(design.scenario, k), design.output_shape)
-    return Session(user, design.scenario.users[k].name, design.plan.run, design.output_shape)
+    plan = design.plan.users[k]
+    return Session(user, plan.name, design.plan.run, design.output_shape, plan.codings, plan.rounding_seed)
 
 
 def build_rounds(
@@ -137,8 +145,9 @@ def build_rounds(
     compute: Compute,
     on_round: Callable[[RoundRecord], None],
     on_event: Callable[[Event], None],
+    tasks: BesideSlots | None = None,
 ) -> Rounds:
-    """The edge's side of a run, before its first round."""
+    """The edge's side of a run, before its first round. tasks: where the radio may take its power from one of them."""
     scenario, plan = design.scenario, design.plan
     edge, first = scenario.edge, plan.users[0]
     encoder = build_encoder(edge.encoder, first.feature_shape, first.dtype, stream_seed(scenario.seed, "encoder"))
@@ -147,6 +156,7 @@ def build_rounds(
     l_max = np.array([user.l_max for user in plan.users])
     outer = build_outer(edge.meta, model.theta)
     learned, anchored = edge.primal.step == "free", edge.meta.target == "oracle"
+    radio = build_radio(scenario)
     return Rounds(
         cell=cell,
         model=model,
@@ -161,8 +171,25 @@ def build_rounds(
         oracle=design.oracle if wants_oracle(scenario) else None,
         learner=Learner.start(outer.x, first.dtype, edge.primal.curvature, anchored) if learned else None,
         trace=scenario.record.parameters,
-        radio=build_radio(scenario),
+        radio=radio,
+        before_round=_paced(scenario, radio, tasks, cell, on_event),
     )
+
+
+def _paced(
+    scenario: Scenario, radio: Radio | None, tasks: BesideSlots | None, cell: Cell, on_event: Callable[[Event], None]
+) -> Callable[[int], Awaitable[bool]] | None:
+    """What waits for the trainer whose policies the radio takes, if there is one. Raises ValueError without `tasks`."""
+    steps = _steps_per_round(scenario)
+    if steps is None or radio is None or not isinstance(radio.policy, Routed):
+        return None
+    if tasks is None:
+        raise ValueError("radio.power.steps_per_round needs the run's server tasks, and nobody gave them")
+    return Paced(radio.policy, steps, tasks, cell, on_event).before
+
+
+def _steps_per_round(scenario: Scenario) -> int | None:
+    return None if scenario.radio is None else scenario.radio.steps_per_round
 
 
 def build_radio(scenario: Scenario) -> Radio | None:
@@ -177,10 +204,12 @@ def build_radio(scenario: Scenario) -> Radio | None:
 def build_server_tasks(
     design: Blueprint, on_event: Callable[[Event], None], on_task: Callable[[TaskNews], None] | None
 ) -> BesideSlots:
-    """The edge's server tasks, before they start; none where nobody hears of them."""
+    """The edge's server tasks, before they start; none where nobody hears of them, unless the radio needs one."""
     scenario = design.scenario
-    tasks = scenario.edge.server_tasks if on_task else ()
-    jobs = [Job(task, scenario.seed, scenario.threads.edge) for task in tasks]
+    steps = _steps_per_round(scenario)
+    pace = None if steps is None else pace_of(steps, scenario.rounds)
+    tasks = scenario.edge.server_tasks if on_task or pace else ()
+    jobs = [Job(task, scenario.seed, scenario.threads.edge, pace=pace) for task in tasks]
     return BesideSlots(jobs, on_event, on_task or (lambda _news: None))
 
 
@@ -258,4 +287,6 @@ def _user_plan(
         validation_batch=stream.validation_batch,
         trainable_front=user.front != "none" and user.front.trainable,
         away=away_in,
+        codings=codings(scenario.compression),
+        rounding_seed=stream_seed(scenario.seed, "compression", user.name),
     )

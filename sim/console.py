@@ -3,8 +3,9 @@
 import json
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import perf_counter
 from types import FrameType
 from typing import Any
 
@@ -77,6 +78,23 @@ class Screen:
         """The same for a power trainer."""
         with self._progress:
             yield PowerWatcher(self._on_part, self._on_done, self.note, interrupts.asked)
+
+    @contextmanager
+    def counting(self, what: str, total: int) -> Iterator[Callable[[str], None]]:
+        """Something of `total` parts, each told by a line when over: a bar on a terminal, else the line."""
+        task = self._progress.add_task(what, total=total, numbers="")
+        started, over = perf_counter(), 0
+
+        def count(text: str) -> None:
+            nonlocal over
+            over += 1
+            self._progress.update(task, completed=over, numbers=text)
+            left = (perf_counter() - started) / over * (total - over)
+            if not self._console.is_terminal:
+                self.note(f"[{over}/{total}] {text}" + (f"; about {left:.0f} s left" if over < total else ""))
+
+        with self._progress:
+            yield count
 
     def note(self, text: str) -> None:
         """One line for people."""

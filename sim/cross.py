@@ -21,9 +21,11 @@ def cross_problems(root: Node) -> Iterator[Problem]:
     yield from _convexity(root)
     yield from _step(root)
     yield from _learned(root)
+    yield from _compressed(root)
     yield from _deadline(root)
     yield from _comparison_names(root)
     yield from _server_tasks(root)
+    yield from _trained_beside(root)
 
 
 def _users(root: Node) -> list[tuple[str, Node]]:
@@ -161,6 +163,14 @@ def _learned(root: Node) -> Iterator[Problem]:
         yield Problem(curvature.where, "edge.primal.curvature", "exact is for step: free")
 
 
+def _compressed(root: Node) -> Iterator[Problem]:
+    """The theorem's constants are those of exact messages."""
+    compression, step = get(root, "compression"), get(root, "edge", "primal", "step")
+    if compression and compression.value is not None and step and step.value in ("theory", "guess"):
+        message = f"step: {step.value} knows nothing of rounded messages; give edge.primal.step as a number, or free"
+        yield Problem(compression.where, "compression", message)
+
+
 def _deadline(root: Node) -> Iterator[Problem]:
     """Lateness is judged by the virtual clock."""
     deadline, radio, failure = get(root, "deadline"), get(root, "radio"), get(root, "on_user_failure")
@@ -168,8 +178,9 @@ def _deadline(root: Node) -> Iterator[Problem]:
     on_air = radio is not None and radio.value is not None
     if given and deadline and not on_air:
         yield Problem(deadline.where, "deadline", "it is judged by a radio's virtual clock; give radio too")
-    if failure and failure.value == "drop" and not given:
-        yield Problem(failure.where, "on_user_failure", "drop is for users who miss a deadline: give `deadline`")
+    if failure and failure.value in ("drop", "stale") and not given:
+        message = f"{failure.value} is for users who miss a deadline: give `deadline`"
+        yield Problem(failure.where, "on_user_failure", message)
     measured, power = get(root, "radio", "compute"), get(root, "radio", "power")
     if given and measured and measured.value == "measured":
         message = "measured times differ from run to run, and with a deadline so would the numbers; give seconds"
@@ -199,6 +210,20 @@ def _server_tasks(root: Node) -> Iterator[Problem]:
     tasks = get(root, "edge", "server_tasks")
     for index, task in enumerate(tasks.value[1:] if tasks and isinstance(tasks.value, list) else [], start=1):
         yield Problem(task.where, f"edge.server_tasks.{index}", "a run trains at most one; give it its own scenario")
+
+
+def _trained_beside(root: Node) -> Iterator[Problem]:
+    """A power policy that this run trains needs a trainer, and one whose bits do not differ from run to run."""
+    pace, tasks = get(root, "radio", "power", "steps_per_round"), get(root, "edge", "server_tasks")
+    if pace is None or pace.value is None:
+        return
+    if tasks is None or tasks.value == []:
+        message = "there is nobody to train the policy: give edge.server_tasks a routed_mtl, or a path as policy"
+        yield Problem(pace.where, "radio.power.steps_per_round", message)
+    device = get(root, "edge", "server_tasks", 0, "device")
+    if device and device.value != "cpu":
+        message = "a GPU's bits differ from run to run, and with steps_per_round so would the numbers; use cpu"
+        yield Problem(device.where, "edge.server_tasks.0.device", message)
 
 
 def _comparison_names(root: Node) -> Iterator[Problem]:

@@ -26,3 +26,9 @@ def effective(scenario: Config) -> str:
     """The scenario as YAML that runs as it is, from any folder, and loads to an equal one."""
     tree = scenario.model_dump(mode="json", by_alias=True)
     return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+
+
+def inline(value: Any) -> str:
+    """A value of a scenario on one line, as `--set` reads it."""
+    text = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, allow_unicode=True, width=1 << 30)
+    return text.removesuffix("\n").removesuffix("\n...")

@@ -17,14 +17,15 @@ def estimate(scenario: Scenario) -> dict[str, Any]:
     first = plan.users[0]
     encoder = build_encoder(scenario.edge.encoder, first.feature_shape, first.dtype, seed=0)
     parameters = sum(parameter.numel() for parameter in encoder.parameters())
-    outputs = sum(user.gradient.nbytes for user in plan.users)
-    features = sum(user.features.nbytes for user in plan.users)
-    returned = sum(user.features.nbytes for user in plan.users if user.trainable_front)
+    up = sum(user.features.nbytes + user.gradient.nbytes for user in plan.users)
+    returned = sum(user.feature_gradient.nbytes for user in plan.users if user.trainable_front)
+    down = sum(user.outputs.nbytes for user in plan.users) + returned
+    held = sum(user.features.whole + user.gradient.whole for user in plan.users)
     trace = 8 * scenario.rounds * (scenario.slots + 1) * parameters if scenario.record.parameters else 0
     return {
         "encoder_parameters": parameters,
-        "bytes_up_per_slot": features + outputs,
-        "bytes_down_per_slot": outputs + returned,
+        "bytes_up_per_slot": up,
+        "bytes_down_per_slot": down,
         "sample_bytes_per_user": prod(first.feature_shape) * first.dtype.itemsize,
-        "edge_megabytes": round(_WORKER_MB + (4 * (features + outputs) + trace) / 1e6),
+        "edge_megabytes": round(_WORKER_MB + (4 * held + trace) / 1e6),
     }

@@ -51,7 +51,7 @@ async def _in_memory(design: Blueprint, step: Step, hooks: Hooks) -> Outcome:
     counts = design.scenario.threads
     cell = Cell(design.plan, hooks.on_event, hooks.stop)
     tasks = build_server_tasks(design, hooks.on_event, hooks.on_task)
-    rounds = build_rounds(design, step, cell, Inline(counts.edge), tasks.then(hooks.on_round), hooks.on_event)
+    rounds = build_rounds(design, step, cell, Inline(counts.edge), tasks.then(hooks.on_round), hooks.on_event, tasks)
     with threads(counts.user):
         for k in range(len(design.plan.users)):
             MemoryLine(cell, build_session(design, k)).join()
@@ -68,7 +68,7 @@ async def _over_grpc(design: Blueprint, step: Step, hooks: Hooks) -> Outcome:
     cell = Cell(design.plan, hooks.on_event, hooks.stop)
     compute = OneThread(design.scenario.threads.edge)
     tasks = build_server_tasks(design, hooks.on_event, hooks.on_task)
-    rounds = build_rounds(design, step, cell, compute, tasks.then(hooks.on_round), hooks.on_event)
+    rounds = build_rounds(design, step, cell, compute, tasks.then(hooks.on_round), hooks.on_event, tasks)
     server = await serve(cell, LOOPBACK)
     sessions = [build_session(design, k) for k in range(len(design.plan.users))]
     with threads(design.scenario.threads.user):

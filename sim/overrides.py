@@ -22,9 +22,9 @@ class UnknownPath(Exception):
     """A dotted path that the scenario does not have."""
 
 
-def setting(text: str) -> tuple[str, Node]:
-    """The path and the value of `a.b=c`; the value is YAML. Raises UnknownPath, Unreadable."""
-    option = f"--set {' '.join(text.split())}"[:120]
+def setting(text: str, flag: str = "--set") -> tuple[str, Node]:
+    """The path and the value of `a.b=c`, given with this flag; the value is YAML. Raises UnknownPath, Unreadable."""
+    option = f"{flag} {' '.join(text.split())}"[:120]
     dotted, equals, value = text.partition("=")
     if not equals or not all(dotted.split(".")):
         raise UnknownPath("expected a.b=value")

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from edge_server.record import ACKNOWLEDGEMENT, APPLIED, FEATURES, FEEDBACK, OUTPUTS, PHASES, RadioRecord
+from edge_server.record import ACKNOWLEDGEMENT, APPLIED, FEATURES, FEEDBACK, OUTPUTS, PHASES, Floats, RadioRecord
 from sim.fairness_measures import jain
 
 _DOWN = {OUTPUTS: 0, ACKNOWLEDGEMENT: 1}
@@ -60,10 +60,10 @@ def radio_batch(round_: int, record: RadioRecord, users: list[str]) -> pa.Record
 class Bill:
     """Sums over a run with these users: seconds and joules on the air, up and down, and what they cost the edge.
 
-    user_power: W that every user sends with. flops [K]: of the edge for one slot of each user.
+    user_power [] or [K]: W that every user sends with. flops [K]: of the edge for one slot of each user.
     """
 
-    def __init__(self, users: list[str], user_power: float, flops: Sequence[int]):
+    def __init__(self, users: list[str], user_power: Floats, flops: Sequence[int]):
         self._users, self._user_power = users, user_power
         self._flops = np.array(flops, np.int64)
         self._up_s, self._down_s, self._down_j = (np.zeros(len(users)) for _ in range(3))

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from edge_server.plan import RunPlan, UserPlan
+from protos.codings import Codings
 from sim.build import Blueprint
 from sim.scenario import Scenario
 from sim.step import Step
@@ -33,4 +34,5 @@ def from_recipe(recipe: str) -> tuple[Blueprint, Step]:
 
 def _user_plan(user: dict[str, Any]) -> UserPlan:
     user |= {name: tuple(user[name]) for name in ("feature_shape", "output_shape", "away")}
-    return UserPlan(**{**user, "dtype": getattr(torch, user["dtype"])})
+    codings = Codings.from_dict(user["codings"])
+    return UserPlan(**{**user, "dtype": getattr(torch, user["dtype"]), "codings": codings})

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from edge_server.fairness import AlphaFair
 from edge_server.record import RadioRecord, RoundRecord
 from sim.build import Blueprint
+from sim.compression import savings
 from sim.effective import effective
 from sim.flops import edge_flops
 from sim.json_files import write_json
@@ -54,6 +55,7 @@ class Recorder:
         self._rounds = Journal(folder, "rounds", ROUNDS)
         self._radio = Journal(folder, "radio", RADIO) if scenario.radio and scenario.record.slots else None
         self._bill = _bill(design)
+        self._savings = savings(design.plan, scenario.compression)
         self._traces = Traces(folder)
         self.tasks = ServerTaskRecords(folder, scenario.edge.server_tasks, scenario.seed)
         self._digest_rows = DigestRows()
@@ -100,6 +102,7 @@ class Recorder:
         self._traces.finish()
         table = self._summary.table(perf_counter() - self._clock if self._wall is None else self._wall, digest)
         table |= {**described(self.step), "server_tasks": self.tasks.finish(), "events": self.events.counts}
+        table["compression"] = self._savings
         if self._bill:
             table |= {"bill": self._bill.table(), "bill_jain": self._bill.fairness()}
         write_json(self._folder / "summary.json", table)
@@ -152,7 +155,7 @@ def _bill(design: Blueprint) -> Bill | None:
         for trains in {user.trainable_front for user in users}
     }
     flops = [user.batch * per_sample[user.trainable_front] for user in users]
-    return Bill([user.name for user in users], radio.user_power, flops)
+    return Bill([user.name for user in users], radio.link.user_power, flops)
 
 
 def about(name: str, scenario: str) -> dict[str, Any]:

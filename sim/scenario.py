@@ -13,6 +13,7 @@ from edge_server.config import Edge
 from edge_server.config_base import Config
 from edge_server.radio_config import OfTheAir
 from sim.check import Rules, problems
+from sim.compression import Compression, Rounded
 from sim.cross import cross_problems
 from sim.overrides import USER_CAP, UnknownPath, expanded, is_crowd, name_of, override, setting
 from sim.yaml_lines import Node, Problem, Unreadable, descendants, get, plain, read, where
@@ -23,7 +24,7 @@ ThreadCount = Annotated[int, Field(ge=1, le=256)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}$")]
 Users = TypeVar("Users")
 _TASKS = re.compile(r"edge(\.server_tasks(\..*)?)?$")
-OnFailure = Literal["wait", "drop", "fail"]
+OnFailure = Literal["wait", "drop", "stale", "fail"]
 SLOT_KEYS = frozenset(("users", "rounds", "slots"))
 
 
@@ -79,6 +80,7 @@ class _Tree(Config, Generic[Users]):
     users: Users
     edge: Edge
     radio: OfTheAir | None = None
+    compression: Rounded | Compression | None = None
     compare: tuple[Comparison, ...] = ()
     faults: tuple[()] = ()
     deadline: Annotated[float, Field(gt=0)] | None = None
@@ -139,12 +141,18 @@ RULES = Rules(
 )
 
 
-def load(path: Path, sets: Sequence[str] = (), seed: int | None = None, transport: str | None = None) -> Loaded:
-    """The scenario in `path` with `--set a.b=c` overrides, then `seed` and `transport`, applied.
+def load(
+    path: Path,
+    sets: Sequence[str] = (),
+    seed: int | None = None,
+    transport: str | None = None,
+    over: Sequence[str] = (),
+) -> Loaded:
+    """The scenario in `path` with `--set a.b=c` overrides, then a sweep's, then `seed` and `transport`, applied.
 
     Raises ScenarioErrors with every error of the file, of its overrides and of its comparisons.
     """
-    root, found = opened(path, sets, {"seed": seed, "transport": transport})
+    root, found = opened(path, sets, {"seed": seed, "transport": transport}, over)
     root = _absolute(root, path.absolute().parent)
     found += _problems(root)
     known = {(problem.path, problem.message) for problem in found}
@@ -152,8 +160,10 @@ def load(path: Path, sets: Sequence[str] = (), seed: int | None = None, transpor
     return _built(root, path, found)
 
 
-def opened(path: Path, sets: Sequence[str], options: Mapping[str, int | str | None]) -> tuple[Node, list[Problem]]:
-    """The tree in `path` with `--set` overrides, then the options that are not None, and what is wrong so far.
+def opened(
+    path: Path, sets: Sequence[str], options: Mapping[str, int | str | None], over: Sequence[str] = ()
+) -> tuple[Node, list[Problem]]:
+    """The tree in `path` with `--set` overrides, then `--over`, then the options that are not None, and what is wrong.
 
     Raises ScenarioErrors when the file cannot be read as YAML.
     """
@@ -161,7 +171,7 @@ def opened(path: Path, sets: Sequence[str], options: Mapping[str, int | str | No
         root, found = read(path)
     except Unreadable as error:
         raise ScenarioErrors([str(error)]) from None
-    root = _overridden(root, sets, found)
+    root = _overridden(_overridden(root, "--set", sets, found), "--over", over, found)
     for option, value in options.items():
         if value is not None:
             root = override(root, option, Node(value, f"--{option} {value}"))
@@ -174,12 +184,12 @@ def refuse(found: Sequence[Problem]) -> None:
         raise ScenarioErrors([str(problem) for problem in sorted(dict.fromkeys(found), key=_line)])
 
 
-def _overridden(root: Node, sets: Sequence[str], found: list[Problem]) -> Node:
+def _overridden(root: Node, flag: str, sets: Sequence[str], found: list[Problem]) -> Node:
     for text in sets:
         try:
-            root = override(root, *setting(text))
+            root = override(root, *setting(text, flag))
         except UnknownPath as error:
-            found.append(Problem(f"--set {text}"[:120], "", str(error)))
+            found.append(Problem(f"{flag} {text}"[:120], "", str(error)))
         except Unreadable as error:
             found.append(error.problem)
     return root
@@ -200,15 +210,18 @@ def _entries(root: Node) -> list[Node]:
 def _applied(root: Node, entry: Node) -> Node:
     """The tree with one comparison's overrides. Raises UnknownPath.
 
-    Server tasks change no slot, and training again would cost as much again: only an entry that names them has any.
+    Server tasks change no slot, and training again would cost as much again: only an entry that names them has any, or
+    one whose radio takes its power from them.
     """
     assert isinstance(entry.value, dict)
     root = override(root, "compare", Node([], entry.where))
-    if get(root, "edge", "server_tasks") and not any(_TASKS.match(key) for key in entry.value):
-        root = override(root, "edge.server_tasks", Node([], entry.where))
     for dotted, value in entry.value.items():
         if dotted != "name":
             root = override(root, dotted, value)
+    pace = get(root, "radio", "power", "steps_per_round")
+    needed = (pace and pace.value is not None) or any(_TASKS.match(key) for key in entry.value)
+    if get(root, "edge", "server_tasks") and not needed:
+        root = override(root, "edge.server_tasks", Node([], entry.where))
     return root
 
 

@@ -1,6 +1,6 @@
 """One user's numerics: features up, outputs down, loss and output gradient up, then its own steps. No messages."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from hashlib import sha256
 from typing import NamedTuple
@@ -151,6 +151,28 @@ class User:
         if self.task.loss == "squared":
             return Validation(loss, None)
         return Validation(loss, float((predictions.argmax(1) == labels).double().mean()))
+
+    def state(self) -> dict[str, Tensor]:
+        """A copy of all that it remembers from round to round: the parameters of front and head."""
+        return {name: parameter.detach().clone() for name, parameter in self._named().items()}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Goes on from such a state. Raises ValueError when it is that of another front or head."""
+        named = self._named()
+        if {name: tensor.shape for name, tensor in state.items()} != {name: p.shape for name, p in named.items()}:
+            raise ValueError(f"a state with {sorted(state)} is not that of this front and head, {sorted(named)}")
+        with torch.no_grad():
+            for name, parameter in named.items():
+                parameter.copy_(state[name])
+
+    def _named(self) -> dict[str, nn.Parameter]:
+        modules = {"front": self._front, "head": self._head}
+        return {
+            f"{part}.{name}": parameter
+            for part, module in modules.items()
+            if module is not None
+            for name, parameter in module.named_parameters()
+        }
 
     def digest(self) -> bytes:
         """SHA-256 of the parameters: front, then head, each in its own order, little-endian."""

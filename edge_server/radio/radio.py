@@ -14,7 +14,7 @@ from edge_server.record import ACKNOWLEDGEMENT, FEATURES, FEEDBACK, OUTPUTS, Rad
 
 Counts = NDArray[np.int64]
 Mask = NDArray[np.bool_]
-Late = Literal["drop", "wait", "fail"]
+Late = Literal["drop", "stale", "wait", "fail"]
 
 _ROUNDING = 1e-6
 """By which powers may exceed their limit, relative."""
@@ -23,13 +23,13 @@ _ROUNDING = 1e-6
 class Link(NamedTuple):
     """rho: 1/(N0 W) in 1/W, so that a = rho |h|^2. bandwidth: W in Hz, of one user's band.
 
-    p_tot, user_power: W that the edge sends with to all, and every user by itself.
+    p_tot: W that the edge sends with to all. user_power [] or [K]: W that every user sends with.
     """
 
     rho: float
     bandwidth: float
     p_tot: float
-    user_power: float
+    user_power: Floats
 
 
 class InTime(NamedTuple):

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from time import monotonic
@@ -28,11 +29,13 @@ OnNews = Callable[[TaskNews], None]
 class BesideSlots:
     """The tasks of one run. `policies` holds the newest policy of each by kind, as of the last round boundary.
 
-    Whatever happens to a task is told through `on_event` and `on_news`; it never raises into the slots.
+    Whatever happens to a task is told through `on_event` and `on_news`; it never raises into the slots. `failures`: of
+    the tasks that failed, by kind, why.
     """
 
     def __init__(self, jobs: Sequence[Job], on_event: OnEvent, on_news: OnNews) -> None:
         self.policies: dict[str, Policy] = {}
+        self.failures: dict[str, str] = {}
         self._jobs, self._on_event, self._on_news = jobs, on_event, on_news
         self._tasks: list[_Task] = []
 
@@ -61,6 +64,13 @@ class BesideSlots:
         for task in self._tasks:
             task.take_up(round_)
 
+    def after(self, kind: str, step: int) -> tuple[int, Policy] | None:
+        """This kind's policy after exactly so many steps, or after its last one, and after how many that was.
+
+        None while it is not here. For jobs with a pace; the steps asked for may not fall.
+        """
+        return next((task.after(step) for task in self._tasks if task.kind == kind), None)
+
     @contextmanager
     def _started(self) -> Iterator[None]:
         self._tasks = [task for job in self._jobs if (task := self._start(job))]
@@ -72,9 +82,9 @@ class BesideSlots:
 
     def _start(self, job: Job) -> "_Task | None":
         try:
-            return _Task(job, self.policies, self._on_event, self._on_news)
+            return _Task(job, self, self._on_event, self._on_news)
         except OSError as error:
-            reason = f"no process could be started: {error}"
+            reason = self.failures[job.task.kind] = f"no process could be started: {error}"
             self._on_event({"event": "server_task_failed", "server_task": job.task.kind, "step": 0, "reason": reason})
             self._on_news(TaskNews(job.task.kind, (), TaskEnd("failed", 0, sum(job.task.stages), 0.0, {})))
         return None
@@ -93,9 +103,12 @@ class BesideSlots:
 class _Task:
     """One task, and what the edge knows of it."""
 
-    def __init__(self, job: Job, policies: dict[str, Policy], on_event: OnEvent, on_news: OnNews) -> None:
-        self._kind, self._steps = job.task.kind, sum(job.task.stages)
-        self._policies, self._on_event, self._on_news = policies, on_event, on_news
+    def __init__(self, job: Job, beside: BesideSlots, on_event: OnEvent, on_news: OnNews) -> None:
+        self.kind, self._steps = job.task.kind, sum(job.task.stages)
+        self._beside, self._on_event, self._on_news = beside, on_event, on_news
+        self._paced = job.pace is not None
+        self._ahead: deque[Frame] = deque()
+        self._used: tuple[int, Policy] | None = None
         self._files: dict[str, bytes] = {}
         self._step, self._seconds = 0, 0.0
         self._last: Frame | None = None
@@ -123,6 +136,15 @@ class _Task:
             self._patience = f"it did not stop within {LAST_WORDS:g} s: "
         self.close()
 
+    def after(self, step: int) -> tuple[int, Policy] | None:
+        """The policy after this step, or the last step; those before it are dropped. None while it is not here."""
+        wanted = min(step, self._steps)
+        while self._ahead and self._ahead[0].header["step"] <= wanted:
+            frame = self._ahead.popleft()
+            self._used = frame.header["step"], self._policy(frame)
+            self._process.used()
+        return self._used if self._used and self._used[0] == wanted else None
+
     def take_up(self, round_: int | None) -> None:
         """Everything that has arrived, and its end if it is over; round_: the one that ended, None after the slots."""
         if self._told:
@@ -133,6 +155,8 @@ class _Task:
                 case "progress":
                     progress.append(Progress.from_dict(frame.header["progress"]))
                     self._step, self._seconds = progress[-1].taken, frame.header["seconds"]
+                case "policy" if self._paced:
+                    self._ahead.append(frame)
                 case "policy":
                     self._take_policy(frame, round_)
                 case "masks_hardened":
@@ -141,14 +165,19 @@ class _Task:
                     self._last = frame
         end = self._end(round_) if over else None
         if progress or end:
-            self._on_news(TaskNews(self._kind, tuple(progress), end))
+            self._on_news(TaskNews(self.kind, tuple(progress), end))
 
     def _take_policy(self, frame: Frame, round_: int | None) -> None:
-        about, arrays = frame.header["policy"], frame.blobs["policy"]
-        self._policies[self._kind] = unpacked(arrays, about)
-        self._files |= {"policy.safetensors": arrays, "policy.json": (json.dumps(about, indent=1) + "\n").encode()}
+        self._policy(frame)
         if round_ is not None:
             self._event("policy_published", round=round_, step=frame.header["step"])
+
+    def _policy(self, frame: Frame) -> Policy:
+        """A frame's policy, which becomes the task's, and the run's files."""
+        about, arrays = frame.header["policy"], frame.blobs["policy"]
+        self._files |= {"policy.safetensors": arrays, "policy.json": (json.dumps(about, indent=1) + "\n").encode()}
+        policy = self._beside.policies[self.kind] = unpacked(arrays, about)
+        return policy
 
     def _end(self, round_: int | None) -> TaskEnd:
         self._told = True
@@ -167,6 +196,8 @@ class _Task:
         self._take_policy(frame, round_)
         for task in frame.header["locked"]:
             self._event("locked", task=task)
+        if frame.header["done"]:
+            self._ahead.append(frame)
         status: TaskStatus = "finished" if frame.header["done"] else "stopped"
         self._event(f"server_task_{status}", step=self._step, steps=self._steps, stderr=self._process.stderr or None)
         return self._as_ended(status, frame.header["bdnn_parameters"])
@@ -176,6 +207,7 @@ class _Task:
         return self._failed(self._patience + self._process.garbled + self._process.how)
 
     def _failed(self, reason: str, traceback: str | None = None) -> TaskEnd:
+        self._beside.failures[self.kind] = reason
         words = {"traceback": traceback, "stderr": self._process.stderr or None}
         self._event("server_task_failed", reason=reason, step=self._step, steps=self._steps, **words)
         return self._as_ended("failed")
@@ -185,4 +217,4 @@ class _Task:
 
     def _event(self, event: str, **more: Any) -> None:
         known = {key: value for key, value in more.items() if value is not None}
-        self._on_event({"event": event, "server_task": self._kind, **known})
+        self._on_event({"event": event, "server_task": self.kind, **known})

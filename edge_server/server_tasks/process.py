@@ -11,17 +11,20 @@ from contextlib import suppress
 from typing import BinaryIO, cast
 
 from edge_server.server_tasks.frames import Frame, read_frame
-from edge_server.server_tasks.job import Job
+from edge_server.server_tasks.job import Job, Pace
 
 _WORKER = "edge_server.server_tasks.worker"
 _LAST_MOMENT = 5.0
 """Seconds from its last word to its end."""
 _TAIL = 4000
 """Bytes kept of what a process said on stderr."""
+AHEAD = 64
+"""Policies at a pace that may wait to be used; a trainer further ahead is not read from, and so halts."""
 
 
 class TaskProcess:
-    """One process from its start to its end. Of the policies that nobody has taken up it keeps the newest alone.
+    """One process from its start to its end. Of the policies that nobody has taken up it keeps the newest alone; those
+    of a job with a pace are all kept, and `used` says that one of them waits no longer.
 
     Once closed, `how` says how it ended (a signal or an exit code) and `stderr` the last that it said there; `garbled`
     is not empty where it said something that is no frame.
@@ -40,6 +43,8 @@ class TaskProcess:
             process_group=0,
         )
         self._lock = threading.Lock()
+        self._pace: Pace | None = job.pace
+        self._room, self._ending = threading.Semaphore(AHEAD), False
         self._frames: list[Frame] = []
         self._drain = threading.Thread(target=self._read, name="server task", daemon=True)
         with suppress(BrokenPipeError):
@@ -62,8 +67,13 @@ class TaskProcess:
             frames, self._frames = self._frames, []
         return frames
 
+    def used(self) -> None:
+        """One policy of those at a pace is in use."""
+        self._room.release()
+
     def stop(self) -> None:
         """Asks for state and policy, and for the end; a process that is gone is not missed here."""
+        self._read_on()
         if self._stdin.closed:
             return
         with suppress(BrokenPipeError):
@@ -76,6 +86,7 @@ class TaskProcess:
             return
         if not self.over:
             self._process.kill()
+        self._read_on()
         self._drain.join()
         code = self._code()
         self.how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"it ended with exit code {code}"
@@ -101,10 +112,18 @@ class TaskProcess:
     def _read(self) -> None:
         stdout = cast("BinaryIO", self._process.stdout)
         while (frame := self._next(stdout)) is not None:
+            is_policy = frame.header["kind"] == "policy"
             with self._lock:
-                if frame.header["kind"] == "policy":
+                if is_policy and self._pace is None:
                     self._frames = [old for old in self._frames if old.header["kind"] != "policy"]
                 self._frames.append(frame)
+            if is_policy and self._pace is not None and not self._ending:
+                self._room.acquire()
+
+    def _read_on(self) -> None:
+        """From now on everything is read, however far ahead it is."""
+        self._ending = True
+        self._room.release()
 
     def _next(self, stdout: BinaryIO) -> Frame | None:
         """The next frame; what is none ends the reading, and its process."""

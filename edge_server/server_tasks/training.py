@@ -75,14 +75,18 @@ class _Training:
             self._seconds = perf_counter() - began
             if progress:
                 self._tell({"kind": "progress", "progress": asdict(progress), "seconds": self._seconds})
-                self._publish_when_due(trainer)
+            if not trainer.done and self._is_due(trainer.taken, told=progress is not None):
+                self._publish(trainer)
             if hardened:
                 self._tell({"kind": "masks_hardened", "step": trainer.taken})
 
-    def _publish_when_due(self, trainer: Trainer) -> None:
+    def _is_due(self, step: int, told: bool) -> bool:
+        """A policy is due at the job's pace; without one behind progress, where its share of the time allows it."""
+        pace = self._job.pace
+        return told and perf_counter() >= self._publish_at if pace is None else pace.holds(step)
+
+    def _publish(self, trainer: Trainer) -> None:
         began = perf_counter()
-        if began < self._publish_at or trainer.done:
-            return
         arrays, about = publish(trainer).packed()
         self._tell({"kind": "policy", "step": trainer.taken, "policy": about}, {"policy": arrays})
         ended = perf_counter()

@@ -1,7 +1,8 @@
 """The process of one server task: `python -m edge_server.server_tasks.worker`, started by the edge.
 
 stdin: the job (`edge_server.server_tasks.job`), later the line `stop`. Its end means that the edge is gone, and ends
-this process at once. stdout: frames. Torch is imported only when priority and listener are in place.
+this process at once. stdout: frames. Torch is imported only when priority and listener are in place. A trainer whose
+policies somebody waits for keeps the edge's own priority.
 """
 
 import json
@@ -37,13 +38,14 @@ def listen(commands: BinaryIO, stopping: threading.Event) -> None:
 
 def main() -> None:
     """One job."""
-    yield_to_all()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     frames, stopping = claim_stdout(), threading.Event()
     line = sys.stdin.buffer.readline()
     if not line:
         return
     content = json.loads(line)
+    if content["pace"] is None:
+        yield_to_all()
     state = sys.stdin.buffer.read(content["state"])
     threading.Thread(target=listen, args=(sys.stdin.buffer, stopping), name="listener", daemon=True).start()
 

@@ -21,7 +21,7 @@ from edge_server.routed_mtl.training import Trainer
 PolicyName = Literal["equal", "optimal", "min_max", "sum_capacity", "routed_mtl"]
 
 _CALLS = 500
-_LINK = Link(rho=10.0, bandwidth=1e6, p_tot=10.0, user_power=1.0)
+_LINK = Link(rho=10.0, bandwidth=1e6, p_tot=10.0, user_power=np.array(1.0))
 
 
 def policy_share(name: PolicyName, users: int, sizes: tuple[int, int, int, int], slot_ms: float) -> dict[str, Any]:

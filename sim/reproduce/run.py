@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sim.report.style import png, style
+from sim.reproduce.compressed import COMPRESSION
 from sim.reproduce.experiment import Experiment
 from sim.reproduce.fig2 import FIG2
 from sim.reproduce.fig3 import FIG3
@@ -21,7 +22,9 @@ from sim.reproduce.runs import Runs
 from sim.reproduce.table2 import TABLE2
 from sim.reproduce.table3 import TABLE3
 
-EXPERIMENTS = {experiment.name: experiment for experiment in (FIG2, FIG3, FIG4, FREE, RIVALS, RADIO, TABLE2, TABLE3)}
+EXPERIMENTS = {
+    experiment.name: experiment for experiment in (FIG2, FIG3, FIG4, FREE, RIVALS, RADIO, COMPRESSION, TABLE2, TABLE3)
+}
 QUICK_SEEDS = 2
 
 

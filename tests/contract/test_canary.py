@@ -149,17 +149,19 @@ def test_nothing_on_the_socket_is_a_label(tmp_path: Path, monkeypatch, make, can
 
 
 ALLOWED = {
-    "Tensor": {"dtype", "shape", "data"},
+    "Tensor": {"dtype", "shape", "data", "scale", "indices"},
     "Key": {"round", "slot"},
     "UserMessage": {"join", "features", "feedback", "report", "leave"},
     "Join": {
         "protocol", "run", "user", "incarnation", "dtype", "feature_shape", "batch", "validation_batch",
-        "wants_feature_gradient", "sends_ahead",
+        "wants_feature_gradient", "sends_ahead", "codings",
     },
     "Features": {"key", "features"},
     "Feedback": {"key", "loss", "gradient"},
     "Report": {"key", "loss", "accuracy"},
     "Leave": {"parameters_sha256"},
+    "Codings": {"features", "outputs", "feedback", "acknowledgement"},
+    "Coding": {"dtype", "kept"},
 }  # fmt: skip
 """All that a user can say. A field that is added must be added here, and its reason given in review."""
 
@@ -188,4 +190,4 @@ def test_the_only_free_bytes_of_a_user_are_tensors_and_a_hash_of_32() -> None:
         for field in message.fields
         if field.type == field.TYPE_BYTES
     ]
-    assert free == [("Tensor", "data"), ("Leave", "parameters_sha256")]
+    assert free == [("Tensor", "data"), ("Tensor", "indices"), ("Leave", "parameters_sha256")]

@@ -18,7 +18,7 @@ SHIPPED = [name for name in FILES if name not in POWER]
 PROMISED = {
     "quickstart.yaml", "owo_fmtl/golden.yaml", "owo_fmtl/fig2_stochastic.yaml", "owo_fmtl/fig2_alternate.yaml",
     "owo_fmtl/fig2_random.yaml", "stress/conflict.yaml", "stress/half.yaml", "stress/pingpong_64_users.yaml",
-    "cluster/rainbow.yaml", "power/beside_slots.yaml",
+    "cluster/rainbow.yaml", "power/beside_slots.yaml", "radio/trained_beside.yaml",
 }  # fmt: skip
 POLICY = ["radio/crowd.yaml", "radio/policies.yaml"]
 """They take a network that `equiran train-power` left."""

@@ -15,7 +15,7 @@ GAIN = np.array([[[1.0, 0.25, 4.0]]])
 SIZES = np.array([[1000, 1000, 1000], [200, 200, 200], [300, 300, 300], [8, 8, 500]])
 """Bytes by phase: features, outputs, feedback, acknowledgement."""
 GRADIENTS = np.array([False, False, True])
-LINK = Link(rho=10.0, bandwidth=1e5, p_tot=6.0, user_power=0.5)
+LINK = Link(rho=10.0, bandwidth=1e5, p_tot=6.0, user_power=np.array(0.5))
 COMPUTING = Computing(np.array([0.01, 0.02, 0.03]), 0.05, 0.07)
 
 

@@ -205,7 +205,7 @@ def test_an_edge_that_makes_no_sense_is_an_error(data: bytes, said_: str) -> Non
     ("values", "error", "reason"),
     [
         (torch.zeros(3, 1, dtype=torch.float64), BadTensor, r"shape is \[3, 1\], expected \[2, 1\]"),
-        (torch.zeros(2, 1), BadTensor, "dtype is torch.float32, expected torch.float64"),
+        (torch.zeros(2, 1), BadTensor, "dtype is float32, expected float64"),
         (torch.full((2, 1), torch.nan, dtype=torch.float64), NotFinite, "nan at index"),
     ],
 )

@@ -22,12 +22,12 @@ class Routed:
     With x_n = P_n / p_tot, both problems read L_n / log2(1 + (a_n p_tot) x_n) with x on the simplex, up to the factor
     1 / W; so a common factor of the payloads drops out, and the network is asked for shares at
     |h|^2 = a_n p_tot / (rho p_tot') of its own rho and p_tot'. `policy` may be replaced between two calls by a newer
-    one. `beyond` counts the instances with a gain, or a ratio of payloads, outside those of its training samples: it
-    answers, but has seen nothing like it.
+    one; None, where there is none yet, shares the power equally. `beyond` counts the instances with a gain, or a ratio
+    of payloads, outside those of its training samples: it answers, but has seen nothing like it.
     """
 
     downlink: Downlink
-    policy: Policy
+    policy: Policy | None
     problem: Literal["p3_delay", "p3_min_max"] = "p3_delay"
     beyond: int = 0
 
@@ -39,19 +39,27 @@ class Routed:
         """
         a = positive_array("routed_mtl: gain", gain)
         load = np.broadcast_to(positive_array("routed_mtl: bits", bits), a.shape)
-        if a.shape[-1] == 1:
-            return np.full_like(a, self.downlink.p_tot)
-        told = self.policy.payloads
+        if self.policy is None or a.shape[-1] == 1:
+            return np.full_like(a, self.downlink.p_tot / a.shape[-1])
+        return self._asked(self.policy, a, load)
+
+    def require(self, users: int) -> None:
+        """Raises PolicyError unless `policy` serves so many users."""
+        if self.policy is not None and users > 1:
+            self._scale(self._task(self.policy, users))
+
+    def _asked(self, policy: Policy, a: Array, load: Array) -> Array:
+        told = policy.payloads
         if not told:
             _check_alike(load)
-        task = self._task(a.shape[-1])
+        task = self._task(policy, a.shape[-1])
         channel = a * self._scale(task)
         self.beyond += int((_outside(channel, task) | (told & _uneven(load, task))).sum())
-        shares = self.policy(self.problem, channel, load if told else None).astype(np.float64)
+        shares = policy(self.problem, channel, load if told else None).astype(np.float64)
         return np.asarray(shares * (self.downlink.p_tot / shares.sum(axis=-1, keepdims=True)))
 
-    def _task(self, users: int) -> PolicyTask:
-        return self.policy.tasks[self.policy.task_for(self.problem, users)]
+    def _task(self, policy: Policy, users: int) -> PolicyTask:
+        return policy.tasks[policy.task_for(self.problem, users)]
 
     def _scale(self, task: PolicyTask) -> float:
         """|h|^2 of the network's own problem per 1/W of gain."""
