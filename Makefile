@@ -40,6 +40,7 @@ bench: $(READY)  ## the benchmarks, each beside its own floor
 	$(BIN)/equiran bench scale
 	$(BIN)/equiran bench power
 	$(BIN)/equiran bench sweep
+	$(BIN)/equiran bench start
 
 results: $(READY)  ## every reproduction (hours the first time), into docs/results.md
 	$(BIN)/equiran reproduce all --out runs/reproduce

@@ -1,4 +1,4 @@
-"""What a party remembers, as named tensors: dataclasses are taken apart into their numbers, and put together again.
+"""What a party remembers, as named tensors: dataclasses and mappings are taken apart into their numbers, and put back.
 
 Words, switches and what is None are not state: they come from the scenario, with the object that is restored.
 """
@@ -21,10 +21,10 @@ class OtherShape(ValueError):
 
 
 def flattened(value: Any, name: str) -> Flat:
-    """All numbers in `value`, a tensor, array or number, or a dataclass of those; copies."""
-    if is_dataclass(value) and not isinstance(value, type):
-        parts = [flattened(getattr(value, field.name), f"{name}.{field.name}") for field in fields(value)]
-        return {key: tensor for part in parts for key, tensor in part.items()}
+    """All numbers in `value`, a tensor, array or number, or a dataclass or mapping of those; copies."""
+    if (parts := _parts(value)) is not None:
+        named = [flattened(part, f"{name}.{key}") for key, part in parts.items()]
+        return {key: tensor for part in named for key, tensor in part.items()}
     if isinstance(value, Tensor):
         return {name: value.detach().clone()}
     if isinstance(value, np.ndarray):
@@ -37,13 +37,20 @@ def flattened(value: Any, name: str) -> Flat:
 def restored(like: T, state: Mapping[str, Tensor], name: str) -> T:
     """`like` with the numbers of `state`. Raises OtherShape where they are not of the same kind and shape."""
     value: Any = like
-    if is_dataclass(value) and not isinstance(value, type):
-        parts = {
-            field.name: restored(getattr(value, field.name), state, f"{name}.{field.name}") for field in fields(value)
-        }
-        return cast("T", replace(value, **parts))
+    if (parts := _parts(value)) is not None:
+        found = {key: restored(part, state, f"{name}.{key}") for key, part in parts.items()}
+        return cast("T", found if isinstance(value, dict) else replace(value, **found))
     expected = flattened(value, name)
     return cast("T", _as(value, _checked(state, name, expected[name]))) if expected else like
+
+
+def _parts(value: Any) -> dict[str, Any] | None:
+    """By name; None of what has no parts."""
+    if isinstance(value, dict):
+        return value
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
+    return None
 
 
 def _as(like: Any, found: Tensor) -> Any:

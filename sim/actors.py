@@ -4,12 +4,15 @@ import asyncio
 import io
 import json
 import traceback
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
+from time import perf_counter
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load, save
 
+from edge_server.boundary import Boundary
 from edge_server.cell import Cell
 from edge_server.compute import OneThread
 from edge_server.judge import RunFailed
@@ -17,8 +20,9 @@ from edge_server.record import Event, RadioRecord, RoundRecord, Trace
 from edge_server.server_tasks.news import TaskNews
 from edge_server.service import EdgeServer, serve
 from sim.allocator import keep_buffers
-from sim.build import build_rounds, build_server_tasks, build_session
-from sim.local import Outcome, ReasonLost, host
+from sim.build import RunState, build_rounds, build_server_tasks, build_session
+from sim.checkpoints import LEAST, PAUSE, Pace, joined, taken_apart
+from sim.local import Outcome, ReasonLost, host, users_at
 from sim.oracle import NotConverged
 from sim.priority import yield_to_edge
 from sim.recipe import from_recipe
@@ -32,6 +36,7 @@ class News:
     rounds: list[RoundRecord] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     tasks: list[TaskNews] = field(default_factory=list)
+    boundary: Boundary | None = None
     outcome: Outcome | None = None
     failure: str | None = None
 
@@ -46,7 +51,10 @@ class News:
         }
         tasks = [_unfiled(news, f"task{number}.", arrays) for number, news in enumerate(self.tasks)]
         told = {"rounds": rounds, "events": self.events, "tasks": tasks}
-        header = {**told, "outcome": outcome, "failure": self.failure}
+        at = self.boundary and self.boundary.round
+        header = {**told, "boundary": at, "outcome": outcome, "failure": self.failure}
+        if self.boundary:
+            arrays["boundary"] = np.frombuffer(save(self.boundary.state), np.uint8)
         arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)
@@ -59,11 +67,13 @@ class News:
             header = json.loads(arrays["header"].tobytes())
             rounds = [_join(scalars, f"{number}.", arrays) for number, scalars in enumerate(header["rounds"])]
             tasks = [_filed(content, f"task{number}.", arrays) for number, content in enumerate(header["tasks"])]
+            at = header["boundary"]
+            boundary = None if at is None else Boundary(at, load(arrays["boundary"].tobytes()))
         outcome = header["outcome"]
         if outcome:
             users = [bytes.fromhex(user) for user in outcome["users"]]
             outcome = Outcome(bytes.fromhex(outcome["edge"]), users, outcome["stopped"])
-        return cls(rounds, header["events"], tasks, outcome, header["failure"])
+        return cls(rounds, header["events"], tasks, boundary, outcome, header["failure"])
 
 
 def _split(record: RoundRecord | Trace | RadioRecord, prefix: str, arrays: dict[str, Any]) -> dict[str, Any]:
@@ -106,9 +116,12 @@ def _filed(content: dict[str, Any], prefix: str, arrays: Any) -> TaskNews:
 class EdgeActor:
     """The edge of one run in a process of its own."""
 
-    def __init__(self, recipe: str):
+    def __init__(self, recipe: str, state: bytes = b"", task: bytes = b"", pace: tuple[float, float] = (PAUSE, LEAST)):
+        """state, task: what the edge and its server task go on from; empty at the start of a run. pace: of `Pace`."""
         keep_buffers()
-        self._design, self._step = from_recipe(recipe)
+        design, self._step = from_recipe(recipe)
+        self._design = replace(design, state=RunState(load(state), [], task or None)) if state else design
+        self._saved, self._pace = asyncio.Event(), Pace(*pace)
         self._news = News()
         self._told = asyncio.Event()
         self._stop = False
@@ -127,7 +140,9 @@ class EdgeActor:
             tasks = build_server_tasks(self._design, self._on_event, self._on_task)
             on_round = tasks.then(self._on_round)
             rounds = build_rounds(self._design, self._step, self._cell, compute, on_round, self._on_event, tasks)
+            rounds.on_boundary = self._on_boundary
             users = await tasks.beside(rounds.run())
+            self._news.boundary = rounds.boundary if self._cell.stopping else None
             self._news.outcome = Outcome(rounds.model.digest(), users, self._cell.stopping)
         except (RunFailed, NotConverged) as error:
             self._news.failure = str(error)
@@ -142,6 +157,21 @@ class EdgeActor:
         self._told.clear()
         news, self._news = self._news, News()
         return news.pack()
+
+    def saved(self) -> None:
+        """The boundary that was told is safe: go on."""
+        self._saved.set()
+
+    async def _on_boundary(self, boundary: Boundary) -> None:
+        """Now and then tells of it, and waits until edge and users are saved together."""
+        if not self._pace.due():
+            return
+        start = perf_counter()
+        self._saved.clear()
+        self._news.boundary = boundary
+        self._told.set()
+        await self._saved.wait()
+        self._pace.took(perf_counter() - start)
 
     def stop(self) -> None:
         """Ask everybody to leave after the current slot."""
@@ -163,10 +193,14 @@ class EdgeActor:
 class HostActor:
     """Some users of one run on one event loop in a process of their own."""
 
-    def __init__(self, recipe: str, users: list[int]):
+    def __init__(self, recipe: str, users: list[int], state: bytes = b""):
+        """state: what these users go on from; empty at the start of a run."""
         keep_buffers()
         yield_to_edge()
         self._design, _ = from_recipe(recipe)
+        if state:
+            everybody = taken_apart(load(state), len(self._design.plan.users))
+            self._design = replace(self._design, state=RunState({}, everybody))
         self._users = users
         self._sessions: list[Session] = []
 
@@ -192,3 +226,8 @@ class HostActor:
         except RunFailed as failure:
             return str(failure).encode()
         return b""
+
+    async def kept(self, round_: int) -> bytes:
+        """The users' states before this round, by their place in the scenario."""
+        states = await users_at(self._sessions, round_, lambda: None)
+        return save(joined(dict(zip(self._users, states, strict=True))))

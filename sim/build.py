@@ -1,10 +1,11 @@
 """From a scenario to its parts: plan, users, and the edge's rounds. Every process builds its own from the same text."""
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ from edge_server.server_tasks.news import TaskNews
 from edge_server.server_tasks.pace import Paced, pace_of
 from edge_server.server_tasks.rehearsal import rehearsed
 from edge_server.shared_model import SharedModel
+from edge_server.state import Flat
 from sim.compression import codings
 from sim.hindsight import Hindsights, Told
 from sim.presence import away
@@ -50,12 +52,29 @@ class PartError(Exception):
         self.path = path
 
 
+class RunState(NamedTuple):
+    """What a run goes on from. users: in scenario order. task: of a server task, as its process tells it."""
+
+    edge: Flat
+    users: Sequence[Flat]
+    task: bytes | None = None
+
+
 @dataclass(frozen=True)
 class Blueprint:
-    """What all processes must agree on: the scenario, and the run as the edge plans it."""
+    """What all processes must agree on: the scenario, and the run as the edge plans it.
+
+    state: before round `plan.first`; None where that is round 0.
+    """
 
     scenario: Scenario
     plan: RunPlan
+    state: RunState | None = None
+
+    @property
+    def whole(self) -> "Blueprint":
+        """The same run from its first round to its last, whatever this one goes on from or ends before."""
+        return replace(self, plan=replace(self.plan, first=0, last=None), state=None)
 
     @property
     def output_shape(self) -> tuple[int, ...]:
@@ -135,7 +154,10 @@ def build_session(design: Blueprint, k: int) -> Session:
     """User k, ready to join."""
     user = User(design.scenario.users[k], place(design.scenario, k), design.output_shape)
     plan = design.plan.users[k]
-    return Session(user, plan.name, design.plan.run, design.output_shape, plan.codings, plan.rounding_seed)
+    session = Session(user, plan.name, design.plan.run, design.output_shape, plan.codings, plan.rounding_seed)
+    if design.state:
+        session.restore(design.state.users[k])
+    return session
 
 
 def build_rounds(
@@ -147,7 +169,10 @@ def build_rounds(
     on_event: Callable[[Event], None],
     tasks: BesideSlots | None = None,
 ) -> Rounds:
-    """The edge's side of a run, before its first round. tasks: where the radio may take its power from one of them."""
+    """The edge's side of a run, before its first round. tasks: where the radio may take its power from one of them.
+
+    Raises OtherShape where the state to go on from is that of another edge.
+    """
     scenario, plan = design.scenario, design.plan
     edge, first = scenario.edge, plan.users[0]
     encoder = build_encoder(edge.encoder, first.feature_shape, first.dtype, stream_seed(scenario.seed, "encoder"))
@@ -157,7 +182,7 @@ def build_rounds(
     outer = build_outer(edge.meta, model.theta)
     learned, anchored = edge.primal.step == "free", edge.meta.target == "oracle"
     radio = build_radio(scenario)
-    return Rounds(
+    rounds = Rounds(
         cell=cell,
         model=model,
         aggregator=aggregator,
@@ -174,6 +199,9 @@ def build_rounds(
         radio=radio,
         before_round=_paced(scenario, radio, tasks, cell, on_event),
     )
+    if design.state:
+        rounds.restore(design.state.edge)
+    return rounds
 
 
 def _paced(
@@ -209,7 +237,8 @@ def build_server_tasks(
     steps = _steps_per_round(scenario)
     pace = None if steps is None else pace_of(steps, scenario.rounds)
     tasks = scenario.edge.server_tasks if on_task or pace else ()
-    jobs = [Job(task, scenario.seed, scenario.threads.edge, pace=pace) for task in tasks]
+    state = design.state and design.state.task
+    jobs = [Job(task, scenario.seed, scenario.threads.edge, state, pace) for task in tasks]
     return BesideSlots(jobs, on_event, on_task or (lambda _news: None))
 
 

@@ -13,6 +13,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+FOLDER = "checkpoints"
+"""Where a run keeps them, below its directory."""
 SCHEMA = 1
 KEPT = 3
 _MANIFEST = "manifest.json"

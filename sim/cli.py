@@ -6,29 +6,29 @@ from collections.abc import Callable
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 import typer
 
 from sim import data
-from sim import report as reports
 from sim.allocator import keep_buffers
-from sim.bench.commands import app as bench_app
+from sim.bench.group import BenchGroup
 from sim.console import Interrupts, Screen, say, say_json
 from sim.exits import errors
-from sim.power_recorder import PowerResult
-from sim.power_resume import resume_power
-from sim.power_run import PowerWatcher
-from sim.power_run import train_power as run_power
-from sim.power_scenario import load_power
+from sim.recorder import Result
 from sim.reproduce.commands import reproduce
-from sim.runner import BadScenario
+from sim.resume import resume_run, trained_alone
+from sim.runner import BadScenario, Watcher
 from sim.runner import run as run_scenario
 from sim.scenario import load
 from sim.schema import json_schema
+from sim.sweep.commands import sweep
 from sim.telling import tell, tell_power, warn
-from sim.validation import tell_valid, valid
+
+if TYPE_CHECKING:
+    from sim.power_recorder import PowerResult
+    from sim.power_run import PowerWatcher
 
 
 def _version(asked: bool) -> None:
@@ -44,10 +44,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Fair split learning at the radio edge, live over gRPC. Start with: equiran run scenarios/quickstart.yaml",
 )
+bench_app = typer.Typer(
+    cls=BenchGroup, no_args_is_help=True, help="Benchmarks, each beside its own floor in the same run."
+)
 data_app = typer.Typer(no_args_is_help=True, help="Data sets: what is here, and how to fetch the rest.")
 app.add_typer(data_app, name="data")
 app.add_typer(bench_app, name="bench")
 app.command()(reproduce)
+app.command()(sweep)
 
 
 @app.callback()
@@ -73,6 +77,9 @@ def run(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="run directory; default: runs/NAME-YYYYmmdd-HHMMSS")] = None,
     seed: Annotated[int | None, typer.Option(help="seed instead of the scenario's")] = None,
+    stop_after: Annotated[
+        int | None, typer.Option(min=1, metavar="ROUNDS", help="end cleanly after so many rounds; `resume` goes on")
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -83,14 +90,7 @@ def run(
     with errors():
         loaded = load(scenario, sets, seed, transport)
         folder = out or _folder(loaded.scenario.name)
-        screen = Screen(quiet)
-        with Interrupts().caught() as interrupts:
-            with screen.watching(interrupts) as watcher:
-                result = run_scenario(loaded, folder, address, watcher)
-            warn(result, screen)
-            tell(result, as_json=as_json)
-            if result.status == "stopped":
-                raise typer.Exit(interrupts.exit_code)
+        _ran(lambda watcher: run_scenario(loaded, folder, address, watcher, stop_after), as_json, quiet)
 
 
 @app.command()
@@ -109,6 +109,9 @@ def train_power(
 
     Example: equiran train-power scenarios/power/best.yaml --set edge.server_tasks.0.stages=[500,500]
     """
+    from sim.power_run import train_power as run_power
+    from sim.power_scenario import load_power
+
     with errors():
         loaded = load_power(scenario, sets, seed)
         folder = out or _folder(loaded.scenario.name)
@@ -117,16 +120,27 @@ def train_power(
 
 @app.command()
 def resume(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="the directory of a train-power run")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="the directory of a run, or of a train-power run")],
+    transport: Annotated[str | None, typer.Option(help="memory, grpc or ray; default: as before")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="a Ray cluster to go on with; default: RAY_ADDRESS, else one here")
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Go on with a stopped or killed run, to the same bits as if it had never ended.
 
-    Example: equiran resume runs/power_best-20261122-101500
+    Example: equiran resume runs/quickstart-20261122-101500
     """
+    from sim.power_resume import resume_power
+
     with errors():
-        _trained(lambda watcher: resume_power(folder, watcher), as_json, quiet)
+        if not trained_alone(folder):
+            _ran(lambda watcher: resume_run(folder, transport, address, watcher), as_json, quiet)
+        elif transport or address:
+            raise BadScenario(f"{folder} is a trainer by itself: it has no transport and no cluster")
+        else:
+            _trained(lambda watcher: resume_power(folder, watcher), as_json, quiet)
 
 
 @app.command()
@@ -141,6 +155,8 @@ def validate(
 
     Example: equiran validate scenarios/quickstart.yaml --set users.attacked.task.batch=50
     """
+    from sim.validation import tell_valid, valid
+
     with errors():
         found = valid(scenarios, sets)
         if as_json:
@@ -166,6 +182,8 @@ def report(
 
     Example: equiran report runs/quickstart
     """
+    from sim.report import build as reports
+
     with errors():
         made = reports.build(runs)
         if as_json:
@@ -209,7 +227,19 @@ def _folder(name: str) -> Path:
     return Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
-def _trained(train: Callable[[PowerWatcher], PowerResult], as_json: bool, quiet: bool) -> None:
+def _ran(go: "Callable[[Watcher], Result]", as_json: bool, quiet: bool) -> None:
+    """A run with slots under the eyes of whoever called it. Raises typer.Exit when it was interrupted."""
+    screen = Screen(quiet)
+    with Interrupts().caught() as interrupts:
+        with screen.watching(interrupts) as watcher:
+            result = go(watcher)
+        warn(result, screen)
+        tell(result, as_json=as_json)
+        if result.status == "stopped" and interrupts.asked():
+            raise typer.Exit(interrupts.exit_code)
+
+
+def _trained(train: "Callable[[PowerWatcher], PowerResult]", as_json: bool, quiet: bool) -> None:
     """A power trainer under the eyes of whoever called it. Raises typer.Exit when it was interrupted."""
     with Interrupts().caught() as interrupts:
         with Screen(quiet).training(interrupts) as watcher:

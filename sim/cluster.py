@@ -12,17 +12,21 @@ import signal
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import joblib
+from safetensors.torch import load, save
 
 from edge_server.judge import RunFailed
+from edge_server.state import Flat
+from sim import checkpoints
 from sim.actors import EdgeActor, HostActor, News
 from sim.build import Blueprint
+from sim.checkpoints import joined, taken_apart
 from sim.local import LOOPBACK, Hooks, Outcome
 from sim.placement import shares
 from sim.recipe import to_recipe
@@ -88,11 +92,14 @@ class _Run:
         self._hooks = hooks
         recipe = to_recipe(design, step)
         actor = {"num_cpus": 0, "max_restarts": 0, "max_concurrency": 4}
-        self._edge = ray.remote(PlacedEdge).options(**actor).remote(recipe)
+        edge, task, users = _states(design)
+        pace = checkpoints.PAUSE, checkpoints.LEAST
+        self._edge = ray.remote(PlacedEdge).options(**actor).remote(recipe, edge, task, pace)
         self._local = local
         placed = shares(len(design.plan.users), design.scenario.hosts, self._cores())
         host = ray.remote(HostActor).options(scheduling_strategy="SPREAD", **actor)
-        self._hosts = {host.remote(recipe, share): f"users {_range(design, share)}" for share in placed}
+        self._hosts = {host.remote(recipe, share, users(share)): f"users {_range(design, share)}" for share in placed}
+        self._users = len(design.plan.users)
         self._lives: dict[Any, str] = {}
 
     def _cores(self) -> int:
@@ -145,8 +152,17 @@ class _Run:
         for task in news.tasks:
             if self._hooks.on_task:
                 self._hooks.on_task(task)
+        if news.boundary and self._hooks.saver:
+            self._hooks.saver.save(news.boundary, self._users_at(news.boundary.round))
+            self._edge.saved.remote()
         if news.failure:
             raise RunFailed(self._host_failure() or news.failure)
+
+    def _users_at(self, round_: int) -> list[Flat]:
+        """Every user's state before this round, in scenario order."""
+        asked = {host.kept.remote(round_): name for host, name in self._hosts.items()}
+        found = [load(self._get(reference, f"the host of {name}")) for reference, name in asked.items()]
+        return taken_apart({name: values for part in found for name, values in part.items()}, self._users)
 
     def _check_host(self, life: Any) -> None:
         failure = self._get(life, f"the host of {self._lives.pop(life)}")
@@ -168,6 +184,14 @@ class _Run:
         except self._ray.exceptions.RayError as error:
             raise RunFailed(f"{who} died: {_in_one_line(error)}") from error
         return data
+
+
+def _states(design: Blueprint) -> tuple[bytes, bytes, Callable[[list[int]], bytes]]:
+    """What the edge, its server task, and the users of a host go on from; empty at the start of a run."""
+    state = design.state
+    if state is None:
+        return b"", b"", lambda _share: b""
+    return save(state.edge), state.task or b"", lambda share: save(joined({k: state.users[k] for k in share}))
 
 
 def _in_one_line(error: Exception) -> str:

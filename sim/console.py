@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import perf_counter
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
@@ -15,8 +15,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from edge_server.record import RoundRecord
-from sim.power_run import PowerWatcher
 from sim.runner import Watcher
+
+if TYPE_CHECKING:
+    from sim.power_run import PowerWatcher
 
 
 class Interrupts:
@@ -74,8 +76,10 @@ class Screen:
             yield Watcher(self._on_start, self._on_round, self.note, interrupts.asked)
 
     @contextmanager
-    def training(self, interrupts: Interrupts) -> Iterator[PowerWatcher]:
+    def training(self, interrupts: Interrupts) -> Iterator["PowerWatcher"]:
         """The same for a power trainer."""
+        from sim.power_run import PowerWatcher
+
         with self._progress:
             yield PowerWatcher(self._on_part, self._on_done, self.note, interrupts.asked)
 

@@ -7,7 +7,7 @@ import typer
 
 from sim.console import fail
 from sim.data import FetchError
-from sim.report import UnreadableRun
+from sim.report.files import UnreadableRun
 from sim.runner import BadScenario, RunError
 from sim.scenario import ScenarioErrors
 

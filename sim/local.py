@@ -1,17 +1,21 @@
 """Runs in one process: `memory` without a socket, `grpc` with one per user over loopback."""
 
 import asyncio
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple, Protocol
 
 import grpc
 
+from edge_server.boundary import Boundary
 from edge_server.cell import Cell
 from edge_server.compute import Inline, OneThread, threads
 from edge_server.judge import RunFailed
 from edge_server.record import Event, RoundRecord
+from edge_server.rounds import Rounds
 from edge_server.server_tasks.news import TaskNews
 from edge_server.service import serve
+from edge_server.state import Flat
 from sim.build import Blueprint, build_rounds, build_server_tasks, build_session
 from sim.memory import MemoryLine
 from sim.step import Step
@@ -19,10 +23,23 @@ from user_client.link import StatusLost, live, open_channel
 from user_client.session import Session
 
 LOOPBACK = "127.0.0.1"
+_MOMENT = 0.001
 
 
 class ReasonLost(RunFailed):
     """A user's stream was ended, and only the edge knows why."""
+
+
+class Saver(Protocol):
+    """Keeps what a run can go on from."""
+
+    def due(self) -> bool:
+        """It is time for another."""
+        ...
+
+    def save(self, boundary: Boundary, users: Sequence[Flat]) -> None:
+        """The edge at a boundary, and every user at the same one, in scenario order."""
+        ...
 
 
 class Outcome(NamedTuple):
@@ -34,12 +51,16 @@ class Outcome(NamedTuple):
 
 
 class Hooks(NamedTuple):
-    """What a run tells while it goes on, and how it is asked to stop. on_task: None starts no server tasks."""
+    """What a run tells while it goes on, and how it is asked to stop. on_task: None starts no server tasks.
+
+    saver: None keeps nothing to go on from.
+    """
 
     on_round: Callable[[RoundRecord], None]
     on_event: Callable[[Event], None]
     stop: Callable[[], bool]
     on_task: Callable[[TaskNews], None] | None = None
+    saver: Saver | None = None
 
 
 def run_in_memory(design: Blueprint, step: Step, hooks: Hooks) -> Outcome:
@@ -53,9 +74,11 @@ async def _in_memory(design: Blueprint, step: Step, hooks: Hooks) -> Outcome:
     tasks = build_server_tasks(design, hooks.on_event, hooks.on_task)
     rounds = build_rounds(design, step, cell, Inline(counts.edge), tasks.then(hooks.on_round), hooks.on_event, tasks)
     with threads(counts.user):
-        for k in range(len(design.plan.users)):
-            MemoryLine(cell, build_session(design, k)).join()
-        users = await tasks.beside(rounds.run())
+        sessions = [build_session(design, k) for k in range(len(design.plan.users))]
+        for session in sessions:
+            MemoryLine(cell, session).join()
+        with _kept(rounds, sessions, hooks.saver):
+            users = await tasks.beside(rounds.run())
     return Outcome(rounds.model.digest(), users, cell.stopping)
 
 
@@ -75,8 +98,9 @@ async def _over_grpc(design: Blueprint, step: Step, hooks: Hooks) -> Outcome:
         hosting = asyncio.create_task(host(sessions, server.address, design.plan.largest_message))
         hosting.add_done_callback(lambda task: _report(task, cell))
         try:
-            users = await tasks.beside(rounds.run())
-            await hosting
+            with _kept(rounds, sessions, hooks.saver):
+                users = await tasks.beside(rounds.run())
+                await hosting
         except RunFailed as failure:
             raise await _reason(hosting) or failure from None
         finally:
@@ -84,6 +108,31 @@ async def _over_grpc(design: Blueprint, step: Step, hooks: Hooks) -> Outcome:
             await server.stop()
             compute.close()
     return Outcome(rounds.model.digest(), users, cell.stopping)
+
+
+@contextmanager
+def _kept(rounds: Rounds, sessions: Sequence[Session], saver: Saver | None) -> Iterator[None]:
+    """Saves at boundaries while inside, and the last boundary of a run that is stopped."""
+    if saver is None:
+        yield
+        return
+
+    async def keep(boundary: Boundary) -> None:
+        if saver.due():
+            saver.save(boundary, await users_at(sessions, boundary.round, rounds.cell.check))
+
+    rounds.on_boundary = keep
+    yield
+    if rounds.cell.stopping and rounds.boundary:
+        saver.save(rounds.boundary, [kept.state for session in sessions if (kept := session.kept)])
+
+
+async def users_at(sessions: Sequence[Session], round_: int, check: Callable[[], None]) -> list[Flat]:
+    """The users' states before this round, once they have heard that the one before it is over. check: may raise."""
+    while any(session.kept is None or session.kept.round < round_ for session in sessions):
+        check()
+        await asyncio.sleep(_MOMENT)
+    return [kept.state for session in sessions if (kept := session.kept)]
 
 
 async def host(sessions: list[Session], address: str, largest_message: int) -> None:

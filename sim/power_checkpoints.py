@@ -11,14 +11,13 @@ from safetensors.torch import load
 from edge_server.routed_mtl.training import State, Trainer
 from sim.checkpoint_files import CheckpointFolder
 from sim.power_scenario import PowerScenario
-from sim.recorder import versions
+from sim.recorder import numeric_versions
 
 PAUSE = 10.0
 """Seconds between two checkpoints."""
 LEAST = 50
 """The least pause, in times of what the last one took: saving takes at most 2 % of a run."""
 
-_NUMERIC = ("equiran", "python", "torch", "numpy")
 _STATE, _CLOCK = "state.safetensors", "clock.json"
 
 
@@ -30,11 +29,6 @@ class Saved:
     state: State
     seconds: float
     versions: dict[str, str]
-
-
-def numeric_versions() -> dict[str, str]:
-    """Of what a trainer's numbers depend on."""
-    return {name: version for name, version in versions().items() if name in _NUMERIC}
 
 
 class PowerCheckpoints:

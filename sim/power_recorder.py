@@ -1,6 +1,5 @@
 """The run directory of a power trainer, from its first line to its digest."""
 
-import json
 import traceback
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -9,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from edge_server.routed_mtl.policy import Policy
 from edge_server.routed_mtl.progress import Progress
@@ -18,7 +16,7 @@ from sim.effective import effective
 from sim.json_files import write_json
 from sim.power_progress import PROGRESS, progress_batch
 from sim.power_scenario import PowerScenario
-from sim.recorder import Status, about, standing
+from sim.recorder import Status, about, begun, standing
 from sim.records import Events, Journal
 from sim.report.files import read_table
 
@@ -42,7 +40,7 @@ class PowerRecorder:
         """after: the step from which an earlier run goes on; its records of later steps are dropped."""
         self.folder, self._scenario = folder, scenario
         goes_on = after is not None
-        self._started = _begun(folder) if goes_on else datetime.now(UTC)
+        self._started = begun(folder) if goes_on else datetime.now(UTC)
         self.events = Events(folder, goes_on=goes_on)
         self._progress = Journal(folder, "progress", PROGRESS, None if after is None else _until(folder, after))
         (folder / "scenario.yaml").write_text(effective(scenario), encoding="utf-8")
@@ -96,12 +94,9 @@ class PowerRecorder:
         write_json(self.folder / "manifest.json", content)
 
 
-def _begun(folder: Path) -> datetime:
-    """When the run in `folder` was started."""
-    return datetime.fromisoformat(json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["started"])
-
-
 def _until(folder: Path, step: int) -> pa.Table | None:
     """What `progress` says of the steps up to this one; None without a record."""
+    import pyarrow.compute as pc
+
     table, _ = read_table(folder, "progress", live=True, needed=False)
     return None if table is None else table.filter(pc.field("step") <= step)

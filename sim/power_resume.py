@@ -7,13 +7,13 @@ from edge_server.compute import threads
 from edge_server.routed_mtl.networks import ArchitectureError
 from edge_server.routed_mtl.training import Trainer
 from sim.checkpoint_files import NoCheckpoint
-from sim.power_checkpoints import PowerCheckpoints, Saved, numeric_versions
+from sim.power_checkpoints import PowerCheckpoints, Saved
 from sim.power_recorder import PowerRecorder, PowerResult
-from sim.power_run import PowerRun, PowerWatcher, alone, rehearse
+from sim.power_run import PowerRun, PowerWatcher, rehearse
 from sim.power_scenario import LoadedPower, load_power
+from sim.recorder import other_versions
 from sim.report.records import read_json
-from sim.runner import BadScenario
-from sim.scenario import opened, trains_alone
+from sim.runner import BadScenario, alone
 
 
 def resume_power(folder: Path, watcher: PowerWatcher) -> PowerResult:
@@ -22,7 +22,7 @@ def resume_power(folder: Path, watcher: PowerWatcher) -> PowerResult:
     Raises BadScenario or UnreadableRun, one line, where nothing can be continued, RunError when it failed,
     ScenarioErrors.
     """
-    loaded = _scenario(folder)
+    loaded = load_power(folder / "scenario.yaml")
     with alone(folder):
         manifest = _manifest(folder)
         if manifest["status"] == "done":
@@ -30,17 +30,6 @@ def resume_power(folder: Path, watcher: PowerWatcher) -> PowerResult:
             return _as_it_is(folder, manifest)
         with threads(loaded.scenario.threads.edge):
             return _continued(loaded, folder, watcher)
-
-
-def _scenario(folder: Path) -> LoadedPower:
-    """Raises BadScenario for a folder that is no training run."""
-    for name in ("manifest.json", "scenario.yaml"):
-        if not (folder / name).is_file():
-            raise BadScenario(f"{folder} is not a run: {name} is missing; give a directory that train-power wrote")
-    root, _ = opened(folder / "scenario.yaml", (), {})
-    if not trains_alone(root):
-        raise BadScenario(f"{folder} is a run with slots; only train-power runs can be resumed so far")
-    return load_power(folder / "scenario.yaml")
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
@@ -65,7 +54,7 @@ def _continued(loaded: LoadedPower, folder: Path, watcher: PowerWatcher) -> Powe
     _refuse_other(rehearsed, saved, folder)
     step = saved.step if saved else 0
     recorder = PowerRecorder(folder, loaded.scenario, after=step)
-    for note in [*notes, *_other_versions(saved)]:
+    for note in [*notes, *other_versions(saved.versions if saved else {})]:
         recorder.events({"event": "checkpoint_note", "text": note})
         watcher.on_note(f"note: {note}")
     recorder.events({"event": "resumed", "step": step})
@@ -80,14 +69,3 @@ def _refuse_other(rehearsed: Trainer, saved: Saved | None, folder: Path) -> None
             rehearsed.load_state_dict(saved.state)
     except ArchitectureError as error:
         raise BadScenario(f"{folder}: checkpoint {saved.step if saved else 0}: {error}") from error
-
-
-def _other_versions(saved: Saved | None) -> list[str]:
-    """What the checkpoint was made with and is another version here."""
-    here = numeric_versions()
-    there = saved.versions if saved else {}
-    return [
-        f"the checkpoint was made with {name} {version}, this is {here.get(name)}: the bits may differ"
-        for name, version in there.items()
-        if here.get(name) != version
-    ]

@@ -1,7 +1,6 @@
 """A power trainer from its samples to its published policy and its scores."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -22,8 +21,7 @@ from sim.power_checkpoints import PowerCheckpoints, Saved
 from sim.power_recorder import PowerRecorder, PowerResult
 from sim.power_scenario import LoadedPower, PowerScenario
 from sim.power_table import Scores, Trained, broken_limits, power_table, scored
-from sim.run_lock import InUse, locked
-from sim.runner import BadScenario, RunError, claim
+from sim.runner import BadScenario, RunError, alone, claim
 
 
 @dataclass
@@ -53,16 +51,6 @@ def train_power(loaded: LoadedPower, folder: Path, watcher: PowerWatcher, stop_a
         with alone(folder):
             run = PowerRun(scenario, rehearsed, PowerRecorder(folder, scenario), watcher, stop_after=stop_after)
             return run.to_the_end()
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """No other process writes there meanwhile. Raises BadScenario."""
-    try:
-        with locked(folder):
-            yield
-    except InUse as error:
-        raise BadScenario(str(error)) from error
 
 
 def rehearse(loaded: LoadedPower) -> Trainer:

@@ -8,6 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from edge_server.record import ACKNOWLEDGEMENT, APPLIED, FEATURES, FEEDBACK, OUTPUTS, PHASES, Floats, RadioRecord
+from edge_server.state import Flat, flattened, restored
 from sim.fairness_measures import jain
 
 _DOWN = {OUTPUTS: 0, ACKNOWLEDGEMENT: 1}
@@ -77,6 +78,17 @@ class Bill:
         self._down_s += down.sum(axis=(0, 1))
         self._down_j += (down * radio.watts).sum(axis=(0, 1))
         self._slots += (status == APPLIED).sum(axis=0)
+
+    def state(self) -> Flat:
+        """All sums so far, by name."""
+        return flattened(self._sums_so_far(), "bill")
+
+    def restore(self, state: Flat) -> None:
+        """Goes on from such sums. Raises OtherShape."""
+        vars(self).update(restored(self._sums_so_far(), state, "bill"))
+
+    def _sums_so_far(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("_up_s", "_down_s", "_down_j", "_slots")}
 
     def table(self) -> dict[str, dict[str, float]]:
         """By user: seconds of its messages, joules spent on them, and operations of the edge in applied slots."""

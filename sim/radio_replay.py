@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from edge_server.radio.clock import Computing
 from edge_server.radio.gains import Floats, Trace
@@ -50,6 +49,8 @@ _PASSES = ("forward", "backward")
 
 def _columns(folder: Path, slots: int) -> dict[str, Floats]:
     """Every number of radio.parquet as [T, m, K]."""
+    import pyarrow.parquet as pq
+
     table = pq.read_table(folder / "radio.parquet")
     users = len(set(table["user"].to_pylist()))
     numbers = [name for name in table.column_names if name not in ("user", "late")]

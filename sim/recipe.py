@@ -15,7 +15,7 @@ from sim.step import Step
 
 def to_recipe(design: Blueprint, step: Step) -> str:
     """The design of a run and its inner step as JSON."""
-    plan = asdict(design.plan)
+    plan = asdict(design.plan)  # the state is not: it goes beside the recipe, as bytes
     for user in plan["users"]:
         user["dtype"] = str(user["dtype"]).removeprefix("torch.")
     scenario = design.scenario.model_dump(mode="json", by_alias=True)

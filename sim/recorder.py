@@ -1,18 +1,28 @@
 """One run's directory, from its first line to its digest (contract.md)."""
 
+import json
 import platform
 import traceback
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal
 
+import pyarrow as pa
+import torch
+
 from edge_server.fairness import AlphaFair
 from edge_server.record import RadioRecord, RoundRecord
+from edge_server.server_tasks.news import TaskState
+from edge_server.state import Flat
 from sim.build import Blueprint
+from sim.checkpoint_files import FOLDER
 from sim.compression import savings
 from sim.effective import effective
 from sim.flops import edge_flops
@@ -20,11 +30,14 @@ from sim.json_files import write_json
 from sim.local import Outcome
 from sim.radio_records import RADIO, Bill, radio_batch
 from sim.records import ROUNDS, SLOTS, DigestRows, Events, Journal, Traces, rounds_batch, slots_batch
+from sim.report.files import UnreadableRun, read_table
 from sim.server_task_records import ServerTaskRecords
 from sim.step import Step, described
 from sim.streams import write_streams
 from sim.summary import Summary
 
+_WALL = "wall_seconds"
+_NUMERIC = ("equiran", "python", "torch", "numpy")
 Status = Literal["done", "failed", "stopped"]
 
 
@@ -41,26 +54,46 @@ class Result:
 
 
 class Recorder:
-    """Writes one run's directory. `tasks` writes what the edge's server tasks leave there."""
+    """Writes one run's directory. `tasks` writes what the edge's server tasks leave there.
 
-    def __init__(self, folder: Path, name: str, design: Blueprint):
-        scenario = design.scenario
+    records, task: what an earlier run's `state` was after `design.plan.first` rounds, and that of its server task; None
+    with goes_on: of a run that had no checkpoint yet. Raises UnreadableRun where what it wrote is not there any more.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        design: Blueprint,
+        records: Flat | None = None,
+        task: TaskState | None = None,
+        *,
+        goes_on: bool = False,
+    ):
+        scenario, first = design.scenario, design.plan.first
         self._folder, self._name, self._scenario = folder, name, scenario
         self._users = [user.name for user in scenario.users]
-        self._started, self._clock = datetime.now(UTC), perf_counter()
+        self._started = begun(folder) if goes_on else datetime.now(UTC)
+        self._clock = perf_counter()
         self._wall: float | None = None
         self.step: Step | None = None
-        self.events = Events(folder)
-        self._slots = Journal(folder, "slots", SLOTS) if scenario.record.slots else None
-        self._rounds = Journal(folder, "rounds", ROUNDS)
-        self._radio = Journal(folder, "radio", RADIO) if scenario.radio and scenario.record.slots else None
+        self.events = Events(folder, goes_on=goes_on)
+        rows = len(self._users) * scenario.slots
+        self._slots = _journal(folder, "slots", SLOTS, first, rows) if scenario.record.slots else None
+        self._rounds = _journal(folder, "rounds", ROUNDS, first, len(self._users))
+        on_air = scenario.radio and scenario.record.slots
+        self._radio = _journal(folder, "radio", RADIO, first, rows) if on_air else None
         self._bill = _bill(design)
         self._savings = savings(design.plan, scenario.compression)
-        self._traces = Traces(folder)
-        self.tasks = ServerTaskRecords(folder, scenario.edge.server_tasks, scenario.seed)
-        self._digest_rows = DigestRows()
+        spools = folder / FOLDER
+        self._traces = Traces(folder / "parameters.npz", spools, first)
+        self.tasks = ServerTaskRecords(folder, scenario.edge.server_tasks, scenario.seed, task)
+        self._digest_rows = DigestRows(spools, scenario.slots, len(self._users), first)
         rule = scenario.edge.aggregator
         self._summary = Summary(self._users, AlphaFair(rule.alpha, rule.u_min, rule.u_max))
+        self._before = 0.0
+        if records is not None:
+            self._restore(records)
         (folder / "scenario.yaml").write_text(effective(scenario), encoding="utf-8")
         self._manifest("running")
 
@@ -76,11 +109,27 @@ class Recorder:
         self._rounds.append(rounds_batch(record, self._users))
         self._digest_rows.append(record)
         self._summary.add(record)
-        self._wall = perf_counter() - self._clock
+        self._wall = self._before + perf_counter() - self._clock
         if record.radio is not None:
             self._add_radio(record, record.radio)
         if record.trace is not None:
             self._traces.append(record.trace)
+
+    def state(self) -> Flat:
+        """The sums behind the summary, once all that was added so far would survive a power cut."""
+        for journal in (self._slots, self._rounds, self._radio):
+            if journal:
+                journal.sync()
+        for spool in (self._digest_rows.spool, *self._traces.spools):
+            spool.sync()
+        wall = torch.tensor(self._wall or self._before, dtype=torch.float64)
+        return self._summary.state() | (self._bill.state() if self._bill else {}) | {_WALL: wall}
+
+    def _restore(self, records: Flat) -> None:
+        self._summary.restore(records)
+        if self._bill:
+            self._bill.restore(records)
+        self._before = self._wall = records[_WALL].item()
 
     def _add_radio(self, record: RoundRecord, radio: RadioRecord) -> None:
         if self._radio:
@@ -100,6 +149,7 @@ class Recorder:
         if self._radio:
             self._radio.finish()
         self._traces.finish()
+        self._close_spools(done=status == "done")
         table = self._summary.table(perf_counter() - self._clock if self._wall is None else self._wall, digest)
         table |= {**described(self.step), "server_tasks": self.tasks.finish(), "events": self.events.counts}
         table["compression"] = self._savings
@@ -112,6 +162,13 @@ class Recorder:
         }
         self._manifest(status, digest, error, parties)
         return Result(self._name, self._folder, status, digest, table)
+
+    def _close_spools(self, *, done: bool) -> None:
+        """A run that is done goes on from nowhere."""
+        for spool in (self._digest_rows.spool, *self._traces.spools):
+            spool.remove() if done else spool.close()
+        with suppress(OSError):
+            (self._folder / FOLDER).rmdir()
 
     def fail(self, line: str, cause: BaseException | None) -> None:
         """The run ends here, for this reason; where it came from goes into the events."""
@@ -145,6 +202,25 @@ class Recorder:
         write_json(self._folder / "manifest.json", content)
 
 
+def begun(folder: Path) -> datetime:
+    """When the run in `folder` was started."""
+    return datetime.fromisoformat(json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["started"])
+
+
+def _journal(folder: Path, name: str, schema: pa.Schema, rounds: int, rows: int) -> Journal:
+    """A journal that begins with the rows of so many rounds of an earlier run, `rows` each."""
+    import pyarrow.compute as pc
+
+    if not rounds:
+        return Journal(folder, name, schema)
+    table, _ = read_table(folder, name, live=True, needed=True)
+    kept = table.filter(pc.field("round") < rounds)
+    if kept.num_rows != rounds * rows:
+        said = f"{folder / name} has {kept.num_rows:,} rows of its first {rounds} rounds, they had {rounds * rows:,}"
+        raise UnreadableRun(f"{said}; run the scenario again")
+    return Journal(folder, name, schema, kept)
+
+
 def _bill(design: Blueprint) -> Bill | None:
     radio, users = design.scenario.radio, design.plan.users
     if radio is None:
@@ -175,8 +251,24 @@ def standing(started: datetime, status: str, error: str | None, digest: str | No
     }
 
 
+@cache
 def versions() -> dict[str, str]:
     """Of what a run's numbers depend on, as a manifest names them."""
     packages = {"equiran": "equiran", "torch": "torch", "ray": "ray", "grpc": "grpcio", "numpy": "numpy"}
     found = {key: version(package) for key, package in packages.items()}
     return {"equiran": found.pop("equiran"), "python": platform.python_version(), **found}
+
+
+def numeric_versions() -> dict[str, str]:
+    """Of what the numbers depend on."""
+    return {name: version for name, version in versions().items() if name in _NUMERIC}
+
+
+def other_versions(there: Mapping[str, str]) -> list[str]:
+    """What a checkpoint was made with and is another version here, a line each."""
+    here = numeric_versions()
+    return [
+        f"the checkpoint was made with {name} {version}, this is {here.get(name)}: the bits may differ"
+        for name, version in there.items()
+        if here.get(name) != version
+    ]

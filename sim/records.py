@@ -2,20 +2,20 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryFile
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from edge_server.record import APPLIED, STATUS, Event, Floats, RoundRecord, Trace
 from sim.fairness_measures import last_known
+from sim.spools import Spool
 
 Counts = NDArray[np.int64]
 
@@ -97,8 +97,15 @@ class Journal:
         self._writer.write_batch(batch)
         self._file.flush()
 
+    def sync(self) -> None:
+        """What was appended would survive a power cut."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
     def finish(self) -> None:
         """Turn the journal into Parquet, a few rounds at a time."""
+        import pyarrow.parquet as pq
+
         self._writer.close()
         self._file.close()
         with pa.ipc.open_stream(self._arrows) as journal, pq.ParquetWriter(self._parquet, journal.schema) as parquet:
@@ -119,8 +126,8 @@ class Events:
         path = folder / "events.jsonl"
         if goes_on:
             _cut_unfinished_line(path)
+        self.counts: dict[str, int] = dict(Counter(_named(path))) if goes_on else {}
         self._file = path.open("a" if goes_on else "w", encoding="utf-8")
-        self.counts: dict[str, int] = {}
 
     def __call__(self, event: Event) -> None:
         """Write one event with the time of day."""
@@ -135,6 +142,12 @@ class Events:
         self._file.close()
 
 
+def _named(path: Path) -> list[str]:
+    """The names of the events that are there."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [json.loads(line)["event"] for line in lines]
+
+
 def _cut_unfinished_line(path: Path) -> None:
     if path.exists():
         content = path.read_bytes()
@@ -142,52 +155,56 @@ def _cut_unfinished_line(path: Path) -> None:
 
 
 class DigestRows:
-    """The rows that a run's digest covers, spooled to disk until both sides' hashes are known."""
+    """The rows that a run's digest covers, on disk until both sides' hashes are known: loss, utility, weight."""
 
-    def __init__(self) -> None:
-        self._spool: IO[bytes] = TemporaryFile()  # noqa: SIM115 - lives as long as the run
+    def __init__(self, folder: Path, slots: int, users: int, rounds: int = 0) -> None:
+        """rounds: how many are there already. Raises SpoolDamaged."""
+        self.spool = Spool(folder / "rows.f64", 3 * slots * users, rounds)
 
     def append(self, record: RoundRecord) -> None:
-        """loss, utility, weight of every (slot, user) of the round, NaN where absent."""
-        rows = np.stack([record.loss, record.utility, record.weight], axis=-1)
-        self._spool.write(np.where(np.isnan(rows), np.nan, rows).astype("<f8").tobytes())
+        """Of every (slot, user) of the round, NaN where absent."""
+        self.spool.append(np.stack([record.loss, record.utility, record.weight], axis=-1))
 
     def feed(self, update: Callable[[bytes], None]) -> None:
         """Give all rows to a hash, in order."""
-        self._spool.seek(0)
-        while chunk := self._spool.read(1 << 20):
+        for chunk in self.spool.chunks():
             update(chunk)
 
 
 class Traces:
-    """`parameters.npz`, gathered round by round."""
+    """`parameters.npz`, gathered round by round on disk."""
 
-    def __init__(self, folder: Path):
-        self._path = folder / "parameters.npz"
-        self._traces: list[Trace] = []
+    def __init__(self, path: Path, folder: Path, rounds: int = 0):
+        """folder: of what is gathered. rounds: how many are there already."""
+        self._path, self._folder, self._rounds = path, folder, rounds
+        self._spools: dict[str, tuple[Spool, tuple[int, ...]]] = {}
 
     def append(self, trace: Trace) -> None:
-        """Keep one round."""
-        self._traces.append(trace)
+        """Keep one round. Raises SpoolDamaged."""
+        for name, values in _traced(trace).items():
+            if name not in self._spools:
+                spool = Spool(self._folder / f"{name}.f64", values.size, self._rounds)
+                self._spools[name] = spool, values.shape
+            self._spools[name][0].append(values)
+
+    @property
+    def spools(self) -> list[Spool]:
+        """What has been written to."""
+        return [spool for spool, _ in self._spools.values()]
 
     def finish(self) -> None:
         """Write the file: theta [T, m+1, d], x [T+1, d], w [T, m+1, K], theta_star [T, d] where an oracle ran."""
-        traces = self._traces
-        if not traces:
+        if not self._spools:
             return
-        arrays: dict[str, Floats] = {
-            "theta": np.stack([trace.theta for trace in traces]),
-            "x": np.stack([trace.x for trace in traces] + [_known(traces[-1].x_next)]),
-            "w": np.stack([trace.w for trace in traces]),
-        }
-        if traces[0].theta_star is not None:
-            arrays["theta_star"] = np.stack([_known(trace.theta_star) for trace in traces])
+        arrays = {name: spool.array(shape) for name, (spool, shape) in self._spools.items()}
+        after = arrays.pop("x_next")
+        arrays["x"] = np.concatenate([arrays["x"], after[-1:]])
         np.savez(self._path, **arrays)  # type: ignore[arg-type]
 
 
-def _known(array: Floats | None) -> Floats:
-    assert array is not None
-    return array
+def _traced(trace: Trace) -> dict[str, Floats]:
+    arrays = {"theta": trace.theta, "x": trace.x, "w": trace.w, "x_next": trace.x_next, "theta_star": trace.theta_star}
+    return {name: values for name, values in arrays.items() if values is not None}
 
 
 def slots_batch(record: RoundRecord, users: list[str]) -> pa.RecordBatch:

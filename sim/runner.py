@@ -1,24 +1,31 @@
 """A run from start to finish: the directory, the transport, the records, and how it ends."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from secrets import token_hex
-from typing import Any
+from time import perf_counter
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_server.boundary import Boundary
 from edge_server.judge import RunFailed
 from edge_server.record import RoundRecord
+from edge_server.state import Flat
+from sim import checkpoints
 from sim.advice import advice
 from sim.build import Blueprint, PartError, blueprint
+from sim.checkpoint_files import NotSaved
+from sim.checkpoints import Pace, RunCheckpoints
 from sim.fairness_measures import price_of_fairness
 from sim.json_files import write_json
 from sim.local import Hooks, Outcome, run_in_memory, run_over_grpc
 from sim.oracle import NotConverged
 from sim.recorder import Recorder, Result, Status
+from sim.run_lock import InUse, locked
 from sim.scenario import Loaded, Record, Scenario, compared
 from sim.step import Step
 from sim.theory import NoTheory, resolve_step
@@ -38,28 +45,70 @@ class Watcher:
     stop: Callable[[], bool] = lambda: False
 
 
-def run(loaded: Loaded, folder: Path, address: str | None, watcher: Watcher) -> Result:
-    """Run a scenario and what it is compared with, into `folder` and its sub-folders. Raises RunError."""
-    designs = [(loaded.scenario.name, folder, _design(loaded))]
-    designs += [(name, folder / name, _design(other)) for name, other in compared(loaded)]
-    scenarios = [design.scenario for _, _, design in designs]
-    on_ray = next((scenario for scenario in scenarios if scenario.transport == "ray"), None)
-    if address and not on_ray:
-        raise BadScenario(f"--address {address}: a cluster is for transport ray, this is {loaded.scenario.transport}")
+class Part(NamedTuple):
+    """One run of a directory: the scenario itself, or one that it is compared with."""
+
+    name: str
+    folder: Path
+    design: Blueprint
+
+
+def run(loaded: Loaded, folder: Path, address: str | None, watcher: Watcher, stop_after: int | None = None) -> Result:
+    """Run a scenario and what it is compared with, into `folder` and its sub-folders. Raises RunError.
+
+    stop_after: rounds after which it ends as if stopped, unless they are all.
+    """
+    parts = parts_of(loaded, folder)
+    if stop_after is not None and stop_after < loaded.scenario.rounds:
+        base = parts[0]
+        parts[0] = base._replace(design=replace(base.design, plan=replace(base.design.plan, last=stop_after)))
+    require_cluster(parts, address)
     claim(folder)
     for note in advice(loaded.scenario):
         watcher.on_note(f"note: {note}")
-    results = []
-    with _cluster(address) if on_ray else nullcontext() as nodes:
-        for name, place, design in designs:
-            place.mkdir(parents=True, exist_ok=True)
-            results.append(_run_one(name, place, design, nodes, watcher))
+    with alone(folder):
+        return run_parts(parts, address, watcher, run_one)
+
+
+def parts_of(loaded: Loaded, folder: Path) -> list[Part]:
+    """The run itself, then those it is compared with. Raises BadScenario."""
+    base = Part(loaded.scenario.name, folder, _design(loaded))
+    return [base, *(Part(name, folder / name, _design(other)) for name, other in compared(loaded))]
+
+
+def run_parts(
+    parts: Sequence[Part], address: str | None, watcher: Watcher, go: Callable[[Part, Any, Watcher], Result]
+) -> Result:
+    """What `go` makes of each part, up to one that is stopped. Raises RunError, BadScenario."""
+    results: list[Result] = []
+    with _cluster(address) if require_cluster(parts, address) else nullcontext() as nodes:
+        for part in parts:
+            part.folder.mkdir(parents=True, exist_ok=True)
+            results.append(go(part, nodes, watcher))
             if results[-1].status == "stopped":
                 break
-    _price(results, [design for _, _, design in designs])
+    _price(results, [part.design for part in parts])
     base = results[0]
     status: Status = "stopped" if results[-1].status == "stopped" else base.status
     return Result(base.name, base.folder, status, base.digest, base.summary, results[1:])
+
+
+def require_cluster(parts: Sequence[Part], address: str | None) -> bool:
+    """Whether any part runs on Ray. Raises BadScenario for an address that none has a use for."""
+    transports = [part.design.scenario.transport for part in parts]
+    if address and "ray" not in transports:
+        raise BadScenario(f"--address {address}: a cluster is for transport ray, this is {transports[0]}")
+    return "ray" in transports
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """No other process writes there meanwhile. Raises BadScenario."""
+    try:
+        with locked(folder):
+            yield
+    except InUse as error:
+        raise BadScenario(str(error)) from error
 
 
 def _design(loaded: Loaded) -> Blueprint:
@@ -96,15 +145,42 @@ def _cluster(address: str | None) -> Iterator[Any]:
         raise RunError(str(error)) from error
 
 
-def _run_one(name: str, folder: Path, design: Blueprint, cluster: Any, watcher: Watcher) -> Result:
-    recorder = Recorder(folder, name, design)
-    watcher.on_start(name, design.scenario.rounds)
+class _Saver:
+    """Saves a run while it goes on: a checkpoint that cannot be written is named, and the run goes on."""
+
+    def __init__(self, folder: Path, scenario: Scenario, recorder: Recorder, watcher: Watcher) -> None:
+        self._checkpoints, self._recorder, self._watcher = RunCheckpoints(folder, scenario), recorder, watcher
+        self._pace = Pace(checkpoints.PAUSE, checkpoints.LEAST)
+        self.due = self._pace.due
+
+    def save(self, boundary: Boundary, users: Sequence[Flat]) -> None:
+        """Edge, users and records together."""
+        start, round_ = perf_counter(), boundary.round
+        try:
+            self._checkpoints.save(boundary, users, self._recorder.state(), self._recorder.tasks.state)
+            self._recorder.events({"event": "checkpoint", "round": round_})
+        except NotSaved as error:
+            self._recorder.events({"event": "not_saved", "round": round_, "reason": str(error)})
+            self._watcher.on_note(f"note: {error}")
+        self._pace.took(perf_counter() - start)
+
+
+def run_one(part: Part, cluster: Any, watcher: Watcher) -> Result:
+    """One run from its start. Raises RunError."""
+    return finished(part, Recorder(part.folder, part.name, part.design), cluster, watcher)
+
+
+def finished(part: Part, recorder: Recorder, cluster: Any, watcher: Watcher) -> Result:
+    """One run from where its design begins to its end. Raises RunError."""
+    name, folder, design = part
+    watcher.on_start(name, design.scenario.rounds - design.plan.first)
 
     def on_round(record: RoundRecord) -> None:
         recorder.add(record)
         watcher.on_round(record)
 
-    hooks = Hooks(on_round, recorder.events, watcher.stop, recorder.tasks)
+    saver = _Saver(folder, design.scenario, recorder, watcher)
+    hooks = Hooks(on_round, recorder.events, watcher.stop, recorder.tasks, saver)
     try:
         recorder.write_streams()
         step = resolve_step(design, watcher.on_note, watcher.stop)

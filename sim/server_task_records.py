@@ -1,38 +1,48 @@
 """What the edge's server tasks leave in a slot run's directory: the files of a power directory, and their scores."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from safetensors.torch import load
 
 from edge_server.power_config import RoutedMtl
 from edge_server.record import Event
 from edge_server.routed_mtl.policy import load_policy
-from edge_server.server_tasks.news import TaskEnd, TaskNews
+from edge_server.server_tasks.news import TaskEnd, TaskNews, TaskState
 from sim.json_files import write_json
 from sim.power_progress import PROGRESS, progress_batch
 from sim.power_table import Scores, Trained, broken_limits, power_table, scored
 from sim.records import Journal
+from sim.report.files import read_table
 
 Stop = Callable[[], bool]
 
 
 class ServerTaskRecords:
-    """Of one run with these tasks, of which there is at most one; without any, nothing is written."""
+    """Of one run with these tasks, of which there is at most one; without any, nothing is written.
 
-    def __init__(self, folder: Path, tasks: tuple[RoutedMtl, ...], seed: int) -> None:
+    state: what the task goes on from, as it was last told; None before that. Given for a run that goes on.
+    """
+
+    def __init__(self, folder: Path, tasks: tuple[RoutedMtl, ...], seed: int, state: TaskState | None = None) -> None:
         self._folder, self._tasks, self._seed = folder, tasks, seed
-        self._progress = Journal(folder, "progress", PROGRESS) if tasks else None
+        self._progress = Journal(folder, "progress", PROGRESS, _until(folder, state)) if tasks else None
         self._ends: dict[str, TaskEnd] = {}
+        self._before = state.seconds if state else 0.0
+        self.state = state
 
     def __call__(self, news: TaskNews) -> None:
         """Writes what a task tells."""
         if self._progress:
             for progress in news.progress:
                 self._progress.append(progress_batch(progress))
+        if news.state:
+            self.state = replace(news.state, seconds=self._before + news.state.seconds)
         if news.end:
-            self._ends[news.kind] = news.end
+            self._ends[news.kind] = replace(news.end, seconds=self._before + news.end.seconds)
             for name, content in news.end.files.items():
                 partial = self._folder / f"{name}.tmp"
                 partial.write_bytes(content)
@@ -88,6 +98,14 @@ class ServerTaskRecords:
             "steps_taken": taken,
             "seconds": seconds,
         }
+
+
+def _until(folder: Path, state: TaskState | None) -> pa.Table | None:
+    """What the progress of an earlier run says of the steps behind this state."""
+    import pyarrow.compute as pc
+
+    table, _ = read_table(folder, "progress", live=True, needed=False) if state else (None, False)
+    return None if table is None or state is None else table.filter(pc.field("step") <= int(load(state.data)["taken"]))
 
 
 def described(task: dict[str, Any], folder: Path) -> str:

@@ -7,6 +7,7 @@ import torch
 
 from edge_server.fairness import AlphaFair
 from edge_server.record import ABSENT, APPLIED, LATE, REJECTED, RoundRecord
+from edge_server.state import Flat, flattened, restored
 from sim.fairness_measures import Utilities, entropy, jain, last_known, worst_tenth
 
 _MEANS = ("fairness", "slot_fairness", "val_fairness", "regret", "sum_w")
@@ -52,6 +53,17 @@ class Summary:
         self._counts["deadline_misses"] += 0 if record.radio is None else int(record.radio.late.sum())
         self._slots += len(record.loss)
         self._virtual = record.virtual_seconds
+
+    def state(self) -> Flat:
+        """All sums so far, by name."""
+        return flattened(self._sums_so_far(), "summary")
+
+    def restore(self, state: Flat) -> None:
+        """Goes on from such sums. Raises OtherShape."""
+        vars(self).update(restored(self._sums_so_far(), state, "summary"))
+
+    def _sums_so_far(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in ("_users", "_fairness")}
 
     @property
     def utility(self) -> Utilities:

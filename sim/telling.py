@@ -1,11 +1,13 @@
 """How a run ended, as the command says it."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sim.console import Screen, say, say_json, say_table
-from sim.power_recorder import PowerResult
 from sim.recorder import Result
 from sim.server_task_records import described
+
+if TYPE_CHECKING:
+    from sim.power_recorder import PowerResult
 
 _MANY = 0.5
 """Share of utilities out of range that is worth a note; far more than the 3 to 15 % of a run that learns."""
@@ -32,10 +34,12 @@ def tell(result: Result, *, as_json: bool) -> None:
     for one in (result, *result.compared):
         for task in one.summary["server_tasks"]:
             say(described(task, one.folder))
+    if result.status == "stopped":
+        say(f"go on with: equiran resume {result.folder}")
     say(str(result.folder))
 
 
-def tell_power(result: PowerResult, *, as_json: bool) -> None:
+def tell_power(result: "PowerResult", *, as_json: bool) -> None:
     """The same for a power trainer."""
     told = {"name": result.name, "dir": str(result.folder), "status": result.status, "digest": result.digest}
     if as_json:

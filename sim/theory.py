@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from scipy.spatial.distance import pdist
 
 from edge_server.build import build_domain
 from edge_server.compute import threads
@@ -91,6 +90,8 @@ def _measured(design: Blueprint, step_of: StepOf, on_progress: Progress, stop: C
 
 def _diameter(design: Blueprint) -> float:
     """D*: the largest distance between two theta*_t."""
+    from scipy.spatial.distance import pdist
+
     thetas = np.stack([design.oracle.theta(t).numpy() for t in range(design.scenario.rounds)])
     d_star = float(pdist(thetas).max(initial=0.0))
     if d_star == 0:
@@ -116,5 +117,5 @@ def _largest_gradient(design: Blueprint, step: Step, stop: Callable[[], bool]) -
     def on_event(event: Event) -> None:
         del event
 
-    run_in_memory(design, step, Hooks(on_round, on_event, stop))
+    run_in_memory(design.whole, step, Hooks(on_round, on_event, stop))
     return largest

@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import brentq
 
 from edge_server.aggregators.base import State
 from edge_server.aggregators.simplex import TOLERANCE, Array, best_mixture, duality_gap
@@ -46,6 +45,8 @@ class Cagrad:
 
     def _length(self, gramian: Array, towards_mean: Array, radius: float) -> float:
         """The s at which the mixture that is best for s has length s."""
+
+        from scipy.optimize import brentq
 
         def excess(length: float) -> float:
             mixture = best_mixture(gramian, towards_mean * (length / radius))

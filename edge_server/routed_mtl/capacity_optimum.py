@@ -9,7 +9,6 @@ import math
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq
 
 from edge_server.routed_mtl.checks import positive, positive_array
 
@@ -41,6 +40,8 @@ def find_multiplier(gains: ArrayLike, p_tot: float, mean_power: float) -> float:
         raise ValueError(f"p4: the mean power {mean_power:g} W equals P_tot, so no multiplier is needed")
     g = positive_array("p4: gains", gains)
     ground = _ground(-np.sort(-g, axis=-1), p_tot)
+
+    from scipy.optimize import brentq
 
     def excess(log_level: float) -> float:
         return float(_poured(ground, math.exp(log_level), p_tot).mean()) - mean_power

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import wrightomega
 
 from edge_server.routed_mtl.checks import positive, positive_array
 from edge_server.routed_mtl.problems import NotConverged
@@ -68,6 +67,8 @@ def mean_delay(gain: ArrayLike, power: ArrayLike, bits: ArrayLike, bandwidth: fl
 
 def _powers(a: Array, log_pull: Array, p_tot: float) -> Array:
     """P [..., N] for log_pull = ln(w_n a_n): Newton's steps on s = ln nu, every instance in each step."""
+    from scipy.special import wrightomega
+
     inverse = 1 / a
     s = _start(a * (p_tot / a.shape[-1]), log_pull)
     for _ in range(NEWTON_STEPS):

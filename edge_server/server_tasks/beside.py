@@ -13,7 +13,7 @@ from edge_server.routed_mtl.policy import Policy, unpacked
 from edge_server.routed_mtl.progress import Progress
 from edge_server.server_tasks.frames import Frame
 from edge_server.server_tasks.job import Job
-from edge_server.server_tasks.news import TaskEnd, TaskNews, TaskStatus
+from edge_server.server_tasks.news import TaskEnd, TaskNews, TaskState, TaskStatus
 from edge_server.server_tasks.process import TaskProcess
 
 T = TypeVar("T")
@@ -111,6 +111,7 @@ class _Task:
         self._used: tuple[int, Policy] | None = None
         self._files: dict[str, bytes] = {}
         self._step, self._seconds = 0, 0.0
+        self._state: TaskState | None = None
         self._last: Frame | None = None
         self._patience = ""
         self._told = False
@@ -164,8 +165,9 @@ class _Task:
                 case _:
                     self._last = frame
         end = self._end(round_) if over else None
-        if progress or end:
-            self._on_news(TaskNews(self.kind, tuple(progress), end))
+        state, self._state = self._state, None
+        if progress or end or state:
+            self._on_news(TaskNews(self.kind, tuple(progress), end, state))
 
     def _take_policy(self, frame: Frame, round_: int | None) -> None:
         self._policy(frame)
@@ -173,7 +175,9 @@ class _Task:
             self._event("policy_published", round=round_, step=frame.header["step"])
 
     def _policy(self, frame: Frame) -> Policy:
-        """A frame's policy, which becomes the task's, and the run's files."""
+        """A frame's policy, which becomes the task's, and the run's files; with the state that made it."""
+        if "state" in frame.blobs:
+            self._state = TaskState(frame.blobs["state"], frame.header["seconds"])
         about, arrays = frame.header["policy"], frame.blobs["policy"]
         self._files |= {"policy.safetensors": arrays, "policy.json": (json.dumps(about, indent=1) + "\n").encode()}
         policy = self._beside.policies[self.kind] = unpacked(arrays, about)
@@ -193,7 +197,10 @@ class _Task:
         return self._ended(self._last, round_)
 
     def _ended(self, frame: Frame, round_: int | None) -> TaskEnd:
+        before = self._state
         self._take_policy(frame, round_)
+        if self._paced:
+            self._state = before  # the rounds are behind the trainer, and would wait for policies that are past
         for task in frame.header["locked"]:
             self._event("locked", task=task)
         if frame.header["done"]:

@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 from edge_server.routed_mtl.progress import Progress
 
+_STATE = "state"
+"""Beside the names of files, all of which have an ending."""
 TaskStatus = Literal["finished", "stopped", "failed"]
 
 
@@ -25,20 +27,32 @@ class TaskEnd:
 
 
 @dataclass(frozen=True)
+class TaskState:
+    """What a task goes on from, a `state.safetensors`, and the seconds of training behind it."""
+
+    data: bytes
+    seconds: float
+
+
+@dataclass(frozen=True)
 class TaskNews:
-    """Of one task since it was last asked: its progress, and how it ended if it did."""
+    """Of one task since it was last asked: its progress, how it ended if it did, and a newer state to go on from."""
 
     kind: str
     progress: tuple[Progress, ...] = ()
     end: TaskEnd | None = None
+    state: TaskState | None = None
 
     def to_dict(self) -> tuple[dict[str, Any], dict[str, bytes]]:
         """Plain values for JSON, and the files."""
         content = asdict(self)
-        return content, content["end"].pop("files") if self.end else {}
+        files = content["end"].pop("files") if self.end else {}
+        return content, files | ({_STATE: content["state"].pop("data")} if self.state else {})
 
     @classmethod
     def from_dict(cls, content: dict[str, Any], files: dict[str, bytes]) -> "TaskNews":
         """What `to_dict` gave."""
+        files = dict(files)
+        state = content["state"] and TaskState(files.pop(_STATE), **content["state"])
         end = content["end"] and TaskEnd(**content["end"], files=files)
-        return cls(content["kind"], tuple(Progress.from_dict(row) for row in content["progress"]), end)
+        return cls(content["kind"], tuple(Progress.from_dict(row) for row in content["progress"]), end, state)

@@ -70,6 +70,8 @@ class _Training:
 
     def _train(self, trainer: Trainer) -> None:
         began = perf_counter()
+        if self._job.state and self._job.pace and self._job.pace.holds(trainer.taken):
+            self._publish(trainer)
         while not trainer.done and not self._stopping.is_set():
             progress, hardened = trainer.advance(self._job.task.every)
             self._seconds = perf_counter() - began
@@ -88,7 +90,8 @@ class _Training:
     def _publish(self, trainer: Trainer) -> None:
         began = perf_counter()
         arrays, about = publish(trainer).packed()
-        self._tell({"kind": "policy", "step": trainer.taken, "policy": about}, {"policy": arrays})
+        header = {"kind": "policy", "policy": about, **self._standing()}
+        self._tell(header, {"policy": arrays, "state": trainer.packed()})
         ended = perf_counter()
         self._publish_at = ended + (ended - began) * (1 / PUBLISHING - 1)
 

@@ -11,6 +11,7 @@ from sim.bench import power_beside as besides
 from sim.bench import power_complexity as complexities
 from sim.bench import scale as scales
 from sim.bench import slot as slots_
+from sim.bench import start as starts
 from sim.bench import sweep as sweeps
 from sim.bench.power_share import PolicyName, policy_share
 from sim.bench.power_turns import Effort
@@ -21,7 +22,7 @@ from sim.overrides import USER_CAP
 from sim.placement import Hosts
 from sim.suggest import did_you_mean
 
-app = typer.Typer(no_args_is_help=True, help="Benchmarks, each beside its own floor in the same run.")
+app = typer.Typer(no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="one JSON object on stdout, nothing else there")]
 
@@ -228,6 +229,35 @@ def _tell_beside(found: dict[str, Any]) -> None:
     same = "the same" if found["same_digest"] else "DIFFERENT"
     say(f"digest without {found['digest_without']}")
     say(f"and beside it  {found['digest_beside']}: {same}, {found['digest_steps']} steps meanwhile")
+    say(f"machine: {_machine(found)}")
+
+
+@app.command()
+def start(
+    turns: Annotated[int, typer.Option(min=1, help="turns of each kind to measure")] = 5,
+    as_json: Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="no progress")] = False,
+) -> None:
+    """Measure the cold start of a run to its first slot, in memory and on Ray, beside importing torch and Ray's start.
+
+    Example: equiran bench start --turns 3
+    """
+    try:
+        found = starts.report(starts.measure(turns, Screen(quiet).note))
+    except WorkerFailed as error:
+        fail(str(error))
+        raise typer.Exit(1) from error
+    say_json(found) if as_json else _tell_start(found)
+
+
+def _tell_start(found: dict[str, Any]) -> None:
+    keys = ("first_slot_s", "floor_s", "ratio", "bar")
+    rows = [{"transport": kind, **{key: found[f"{kind}_{key}"] for key in keys}} for kind in starts.KINDS]
+    say_table(rows, "from nothing to the first slot")
+    for kind in starts.KINDS:
+        low, high = found[f"{kind}_ratio_quartiles"]
+        say(f"{kind}: half of the {found['turns']} turns between {low:.2f} and {high:.2f}")
+    say("floor: import torch; with ray, ray.init and one actor that imports torch")
     say(f"machine: {_machine(found)}")
 
 

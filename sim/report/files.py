@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 
 class UnreadableRun(ValueError):
@@ -28,6 +27,8 @@ def read_table(folder: Path, name: str, *, live: bool, needed: bool) -> tuple[An
 
 
 def _read_parquet(path: Path) -> Any:
+    import pyarrow.parquet as pq
+
     try:
         return pq.read_table(path, partitioning=None)
     except (pa.ArrowException, OSError) as error:

@@ -1,25 +1,27 @@
 """`equiran reproduce`: what it is asked and what it prints."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sim.console import Interrupts, Screen, fail, say, say_json, say_table
-from sim.reproduce.experiment import Experiment
-from sim.reproduce.jobs import Size
-from sim.reproduce.pool import Stopped
-from sim.reproduce.rows import Row
-from sim.reproduce.run import EXPERIMENTS, Made
-from sim.reproduce.run import reproduce as reproduce_all
+from sim.exits import BAD_INPUT, FAILED
+from sim.pool import Stopped
 from sim.runner import BadScenario, RunError
 from sim.scenario import ScenarioErrors
 
-FAILED, BAD_INPUT = 1, 2
+if TYPE_CHECKING:
+    from sim.reproduce.experiment import Experiment
+    from sim.reproduce.rows import Row
+    from sim.reproduce.run import Made
+
+NAMES = ("fig2", "fig3", "fig4", "free", "rivals", "radio", "compression", "table2", "table3")
+"""Of the experiments in `sim.reproduce.run`, which nobody waits for who does not run them."""
 
 
 def reproduce(
-    what: Annotated[str, typer.Argument(metavar="|".join([*EXPERIMENTS, "all"]), help="which experiment")],
+    what: Annotated[str, typer.Argument(metavar="|".join([*NAMES, "all"]), help="which experiment")],
     seeds: Annotated[int | None, typer.Option(min=1, help="seeds, from 0; default: as many as the docs have")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="small runs; says nothing about the paper's numbers")] = False,
     out: Annotated[Path | None, typer.Option(help="where everything goes; default: runs/reproduce[-quick]")] = None,
@@ -31,6 +33,8 @@ def reproduce(
     A run that is there and has the same scenario is not run again: after a change of the code, give another --out.
     Example: equiran reproduce fig2 --quick
     """
+    from sim.reproduce.run import reproduce as reproduce_all
+
     folder = out or Path("runs") / ("reproduce-quick" if quick else "reproduce")
     with Interrupts().caught() as interrupts:
         try:
@@ -47,10 +51,13 @@ def reproduce(
     say_json(made.told()) if as_json else _tell(made)
 
 
-def _chosen(what: str, *, quick: bool) -> list[Experiment]:
+def _chosen(what: str, *, quick: bool) -> "list[Experiment]":
     """The experiments to run, whose data and parts are there. Raises BadScenario, ScenarioErrors."""
-    if what not in [*EXPERIMENTS, "all"]:
-        raise BadScenario(f"no experiment {what!r} to reproduce; there are: {', '.join(EXPERIMENTS)}, all")
+    from sim.reproduce.jobs import Size
+    from sim.reproduce.run import EXPERIMENTS
+
+    if what not in [*NAMES, "all"]:
+        raise BadScenario(f"no experiment {what!r} to reproduce; there are: {', '.join(NAMES)}, all")
     chosen = [*EXPERIMENTS.values()] if what == "all" else [EXPERIMENTS[what]]
     for job in dict.fromkeys(job for one in chosen for job in one.jobs(Size(1, quick))):
         if found := job.problems():
@@ -58,13 +65,13 @@ def _chosen(what: str, *, quick: bool) -> list[Experiment]:
     return chosen
 
 
-def _tell(made: Made) -> None:
+def _tell(made: "Made") -> None:
     for figure in dict.fromkeys(row.figure for row in made.rows):
         say_table([_shown(row) for row in made.rows if row.figure == figure], figure)
     for path in (made.csv, made.page, *made.pictures):
         say(str(path))
 
 
-def _shown(row: Row) -> dict[str, object]:
+def _shown(row: "Row") -> dict[str, object]:
     keys = ("scenario", "metric", "reported", "ours", "spread", "verdict")
     return {key: getattr(row, key) for key in keys}

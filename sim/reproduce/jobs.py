@@ -6,6 +6,7 @@ from time import perf_counter
 from typing import NamedTuple, Protocol
 
 from sim.build import check
+from sim.pool import Run
 from sim.power_run import PowerWatcher, train_power
 from sim.power_scenario import LoadedPower, load_power
 from sim.recorder import Status
@@ -23,13 +24,8 @@ class Size(NamedTuple):
     quick: bool
 
 
-class Work(Protocol):
+class Work(Run, Protocol):
     """One run of any kind: `Job` is a slot scenario, `PowerJob` trains a power policy. Equal work is done once."""
-
-    @property
-    def name(self) -> str:
-        """For people, and the folder below the root of all runs."""
-        ...
 
     @property
     def may_fail(self) -> bool:
@@ -44,10 +40,6 @@ class Work(Protocol):
 
     def load(self) -> Loaded | LoadedPower:
         """The scenario. Raises ScenarioErrors."""
-        ...
-
-    def run(self, folder: Path, stop: Callable[[], bool]) -> tuple[Status, float]:
-        """Do it, with its files in `folder`: how it ended and the seconds it took. Raises RunError."""
         ...
 
 

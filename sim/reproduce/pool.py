@@ -1,30 +1,17 @@
-"""Many runs side by side, one core each. A run that is there already, of the same scenario, is not run again."""
+"""The runs of a reproduction, one core each. A run that is there already, of the same scenario, is not run again."""
 
 import json
-import multiprocessing
-import os
-import shutil
-import signal
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import joblib
 
 from sim.effective import effective
+from sim.pool import Ended, Stopped, run_side_by_side
 from sim.reproduce.jobs import Work
 from sim.runner import RunError
 
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-_stop: Any = None
-"""In a worker: the event that ends its run between two slots."""
-
-
-class Stopped(Exception):
-    """Somebody interrupted the runs; what is finished stays, and is not run again."""
+__all__ = ["Stopped", "is_there", "run_all"]
 
 
 def run_all(jobs: Sequence[Work], root: Path, note: Callable[[str], None], stop: Callable[[], bool]) -> None:
@@ -32,20 +19,16 @@ def run_all(jobs: Sequence[Work], root: Path, note: Callable[[str], None], stop:
     jobs = list(dict.fromkeys(jobs))
     missing = [job for job in jobs if not is_there(job, root)]
     note(f"{len(jobs)} runs, {len(jobs) - len(missing)} of them there already")
-    if not missing:
-        return
-    context = multiprocessing.get_context("spawn")
-    event = context.Event()
-    workers = min(joblib.cpu_count(), len(missing))
-    with _one_thread_each(), ProcessPoolExecutor(workers, context, _start, (event,)) as pool:
-        futures = {pool.submit(_run, job, root): job for job in missing}
-        try:
-            _collect(futures, note, stop)
-        except BrokenProcessPool as error:
-            raise RunError("a process that carried runs died (out of memory?); start again to go on") from error
-        finally:
-            event.set()
-            pool.shutdown(cancel_futures=True)
+    over = list[str]()
+
+    def on_end(index: int, ended: Ended) -> None:
+        name = missing[index].name
+        if ended.error is not None:
+            raise RunError(f"{name}: {ended.error}")
+        over.append(name)
+        note(f"[{len(over)}/{len(missing)}] {name}: {ended.seconds:.0f} s")
+
+    run_side_by_side(missing, root, joblib.cpu_count(), on_end, stop)
 
 
 def is_there(job: Work, root: Path) -> bool:
@@ -57,48 +40,3 @@ def is_there(job: Work, root: Path) -> bool:
     except FileNotFoundError:
         return False
     return same and (status == "done" or (job.may_fail and status == "failed"))
-
-
-def _collect(futures: dict["Future[float]", Work], note: Callable[[str], None], stop: Callable[[], bool]) -> None:
-    waiting, total = set(futures), len(futures)
-    while waiting:
-        done, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
-        if stop():
-            raise Stopped
-        for number, future in enumerate(done, total - len(waiting) - len(done) + 1):
-            note(f"[{number}/{total}] {futures[future].name}: {future.result():.0f} s")
-
-
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Workers that start inside compute with one thread."""
-    before = {name: os.environ.get(name) for name in _THREADS}
-    os.environ.update(dict.fromkeys(_THREADS, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name)
-            if value is not None:
-                os.environ[name] = value
-
-
-def _start(event: Any) -> None:
-    global _stop
-    _stop = event
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-
-
-def _run(job: Work, root: Path) -> float:
-    """In a worker: one run into its folder; seconds it took."""
-    folder = root / job.name
-    if (folder / "manifest.json").exists():
-        shutil.rmtree(folder)
-    try:
-        status, seconds = job.run(folder, _stop.is_set)
-    except RunError as error:
-        raise RunError(f"{job.name}: {error}") from error
-    if status == "stopped":
-        raise Stopped
-    return seconds

@@ -10,7 +10,7 @@ from edge_server.routed_mtl.capacity_optimum import threshold_power
 from edge_server.routed_mtl.p4_capacity import P4Capacity
 from edge_server.routed_mtl.tasks import PAPER_USERS
 from sim.power_scores import SAMPLES, Array, score
-from sim.reproduce import power_claims
+from sim.reproduce import power_claims, unseen
 from sim.reproduce.experiment import Experiment
 from sim.reproduce.jobs import PowerJob, Size
 from sim.reproduce.power_charts import convergence, overlaps
@@ -36,7 +36,7 @@ def jobs(size: Size) -> list[PowerJob]:
 def rows(runs: Runs, size: Size) -> list[Row]:
     """The table, what needs no network, how far the limits hold, then the text's claims."""
     found = [one for name in SCHEMES for one in _of_scheme(runs, size, name)]
-    return [*_without_a_network(size), *found, *power_claims.rows(runs, size)]
+    return [*_without_a_network(size), *found, *unseen.rows(runs, size), *power_claims.rows(runs, size)]
 
 
 def _of_scheme(runs: Runs, size: Size, name: str) -> list[Row]:

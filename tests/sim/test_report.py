@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from report_runs import write_run
 
-from sim import report
+from sim.report import build as report
 from sim.report.page import compose
 from sim.report.words import number, size
 

@@ -14,8 +14,8 @@ from test_report import Page
 from typer.testing import CliRunner
 
 import runs
-from sim import report
 from sim.cli import app
+from sim.report import build as report
 from sim.report.words import number, signed
 
 Made = tuple[Path, report.ReportPaths, Page]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report_runs import manifest, write_json, write_run
 
-from sim import report
+from sim.report import build as report
 from sim.report.lines import moving_mean
 from sim.report.page import compose
 from sim.report.style import spread

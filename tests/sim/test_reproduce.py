@@ -14,6 +14,7 @@ from sim.cli import app
 from sim.report.style import Chart
 from sim.reproduce import rows as table
 from sim.reproduce.claims import SIMILARITIES
+from sim.reproduce.commands import NAMES
 from sim.reproduce.experiment import Experiment
 from sim.reproduce.fig2 import slope
 from sim.reproduce.jobs import Job, PowerJob, Size, seeds
@@ -92,6 +93,10 @@ def test_every_run_is_a_valid_scenario_with_a_folder_of_its_own(name: str, size:
             assert scenario.seed == 1
             if isinstance(job, Job):
                 assert (scenario.transport, scenario.compare) == ("memory", ())
+
+
+def test_the_command_knows_every_experiment() -> None:
+    assert tuple(EXPERIMENTS) == NAMES
 
 
 def test_full_runs_have_the_papers_sizes() -> None:

@@ -216,9 +216,9 @@ def test_a_done_run_is_told_about_and_left_alone(tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*") if path.is_file()} == before
 
 
-def test_a_run_with_slots_is_refused(tmp_path: Path) -> None:
-    out = runs.run(tmp_path, runs.kernel()).folder
-    assert refused(out) == f"{out} is a run with slots; only train-power runs can be resumed so far"
+def test_a_trainer_by_itself_has_no_transport(tmp_path: Path) -> None:
+    out = stopped(tmp_path)
+    assert resume(out, "--transport", "grpc").exit_code == 2
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
@@ -274,9 +274,9 @@ def test_a_live_run_is_refused_with_its_process(tmp_path: Path) -> None:
 
 
 def test_other_versions_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = power_checkpoints.versions
+    real = power_checkpoints.numeric_versions
     with monkeypatch.context() as patch:
-        patch.setattr(power_checkpoints, "versions", lambda: {**real(), "torch": "1.0"})
+        patch.setattr(power_checkpoints, "numeric_versions", lambda: {**real(), "torch": "1.0"})
         out = stopped(tmp_path)
     assert "note: the checkpoint was made with torch 1.0, this is 2." in resume(out).stderr
 

@@ -1,0 +1,100 @@
+"""When a run with slots is saved, and what a checkpoint of it holds: edge, users and sums of the records, together."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+import torch
+from safetensors.torch import load, save
+
+from edge_server.boundary import Boundary
+from edge_server.server_tasks.news import TaskState
+from edge_server.state import Flat
+from sim.build import RunState
+from sim.checkpoint_files import FOLDER, CheckpointFolder
+from sim.recorder import numeric_versions
+from sim.scenario import Scenario
+
+PAUSE = 10.0
+"""Seconds between two checkpoints."""
+LEAST = 50
+"""The least pause, in times of what the last one took: saving takes at most 2 % of a run."""
+
+_EDGE, _RECORDS, _TASK = "edge.safetensors", "records.safetensors", "server_task.safetensors"
+_USERS = "users.safetensors"
+_TASK_SECONDS = "server_task_seconds"
+
+
+@dataclass(frozen=True)
+class Saved:
+    """Where a run goes on: before `round`. records: the sums behind its summary. task: of its server task, if any."""
+
+    round: int
+    state: RunState
+    records: Flat
+    task: TaskState | None
+    versions: dict[str, str]
+
+
+class Pace:
+    """Says when a checkpoint is due; `took` after each. pause, least: as PAUSE and LEAST."""
+
+    def __init__(self, pause: float, least: float) -> None:
+        self._pause, self._least = pause, least
+        self._due = perf_counter() + pause
+
+    def due(self) -> bool:
+        """Enough time has passed."""
+        return perf_counter() >= self._due
+
+    def took(self, seconds: float) -> None:
+        """The last one took so long, waiting for everybody included."""
+        self._due = perf_counter() + max(self._pause, self._least * seconds)
+
+
+class RunCheckpoints:
+    """The checkpoints of one run, numbered by the rounds that are over."""
+
+    def __init__(self, folder: Path, scenario: Scenario) -> None:
+        self._folder = CheckpointFolder(folder / FOLDER, identity(scenario), numeric_versions())
+
+    def save(self, boundary: Boundary, users: Sequence[Flat], records: Flat, task: TaskState | None) -> None:
+        """Raises NotSaved."""
+        files = {_EDGE: save(boundary.state), _USERS: save(joined(dict(enumerate(users))))}
+        if task is not None:
+            files[_TASK] = task.data
+            records = records | {_TASK_SECONDS: torch.tensor(task.seconds, dtype=torch.float64)}
+        files[_RECORDS] = save(records)
+        self._folder.save(boundary.round, files)
+
+    def newest(self, users: int, on_damage: Callable[[str], None]) -> Saved | None:
+        """The last whole one, None before the first. Raises NoCheckpoint, as `CheckpointFolder.newest` does."""
+        found = self._folder.newest(on_damage)
+        if found is None:
+            return None
+        files = found.files
+        edge, records = load(files[_EDGE]), load(files[_RECORDS])
+        apart = taken_apart(load(files[_USERS]), users)
+        task = TaskState(files[_TASK], records[_TASK_SECONDS].item()) if _TASK in files else None
+        return Saved(found.number, RunState(edge, apart, task.data if task else None), records, task, found.versions)
+
+
+def identity(scenario: Scenario) -> dict[str, object]:
+    """What must be the same for a run to go on: everything but where it runs and what stands beside it."""
+    tree = scenario.model_dump(mode="json", by_alias=True)
+    return {key: value for key, value in tree.items() if key not in ("transport", "hosts", "compare", "patience")}
+
+
+def joined(users: Mapping[int, Flat]) -> Flat:
+    """Many users' states as one, each name behind its user's number."""
+    return {f"{k}.{name}": values for k, state in users.items() for name, values in state.items()}
+
+
+def taken_apart(state: Flat, users: int) -> list[Flat]:
+    """What `joined` joined, of so many users."""
+    apart: list[Flat] = [{} for _ in range(users)]
+    for name, values in state.items():
+        k, _, own = name.partition(".")
+        apart[int(k)][own] = values
+    return apart

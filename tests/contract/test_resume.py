@@ -1,0 +1,337 @@
+"""A run that was stopped, interrupted or killed ends at the bits of one that was not, on any transport."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from test_end_to_end_reference import BASE, data, edge
+
+import runs
+from sim import checkpoints
+from sim.recorder import Result
+from sim.resume import resume_run
+from sim.runner import BadScenario, Watcher
+from sim.runner import run as run_scenario
+
+ROOT = Path(__file__).parents[2]
+TIMES = {"t_slot", "t_user", "t_edge"}
+EAGER = "import sys; from sim import checkpoints as c; c.PAUSE = c.LEAST = 0; from sim.cli import main; main()"
+"""The command, with a checkpoint after every round."""
+
+
+def deep(**changes: Any) -> runs.Tree:
+    """Trainable fronts, an adversary, users that come and go."""
+    tree = runs.digits(many=3, rounds=5, slots=3, **changes)
+    tree["users"][2]["presence"] = {"churn": 0.5}
+    return tree
+
+
+def on_air(**changes: Any) -> runs.Tree:
+    radio = {"kind": "jakes", "doppler": 0.05, "loss_db": [0.0, 0.0, 6.0], "user_power": [1.0, 1.0, 0.4]}
+    return deep(**{"radio": radio, "deadline": 0.35, "on_user_failure": "stale", **changes})
+
+
+def learned() -> runs.Tree:
+    tree = runs.kernel(many=3, rounds=5, slots=4)
+    tree["edge"] |= {
+        "aggregator": {"kind": "parameter_free", "alpha": 1.0, "u_min": 1.0, "u_max": 4.0},
+        "primal": {"step": "free", "domain": {"box": 1.0}},
+        "meta": {"rule": "learned", "target": "oracle"},
+    }
+    return tree
+
+
+def theory(folder: Path, step: str = "theory") -> runs.Tree:
+    x, y = data(5, 3, 2)
+    edge_ = edge(BASE) | {"primal": {"step": step, "domain": {"box": 1.0}}, "meta": {"target": "oracle"}}
+    return runs.arrays(folder, x, y, edge=edge_, record={"parameters": True})
+
+
+TOP = {"kind": "top_k", "share": 0.2}
+TREES: dict[str, runs.Tree] = {
+    "deep": deep(),
+    "running mean": runs.changed(deep(), edge__meta={"rule": "running_mean", "target": "average"}),
+    "dual over the run": runs.changed(deep(), edge__aggregator__horizon="run"),
+    "afl": runs.changed(deep(), edge__aggregator__kind="afl"),
+    "compressed": deep(compression={"outputs": "int8", "feedback": TOP, "acknowledgement": TOP}),
+    "on air": on_air(),
+    "learned": learned(),
+}
+
+
+def stopped(folder: Path, tree: runs.Tree, rounds: int, transport: str = "memory") -> Result:
+    result = run_scenario(runs.loaded(folder, tree, transport), folder / "out", None, Watcher(), rounds)
+    assert (result.status, result.digest) == ("stopped", None)
+    return result
+
+
+def same(folder: Path, whole: Path) -> None:
+    """Everything but times of day and of the machine."""
+    for path in whole.glob("*.parquet"):
+        ours, theirs = (pq.read_table(place / path.name) for place in (folder, whole))
+        assert ours.drop_columns([*TIMES & {*ours.column_names}]).equals(
+            theirs.drop_columns([*TIMES & {*theirs.column_names}])
+        ), path.name
+    ours, theirs = (runs.read_json(place / "summary.json") for place in (folder, whole))
+    for key in theirs.keys() - {"wall_seconds", "slots_per_second", "events"}:
+        assert ours[key] == theirs[key], key
+    if (whole / "parameters.npz").exists():
+        with np.load(whole / "parameters.npz") as theirs, np.load(folder / "parameters.npz") as ours:
+            assert {*ours} == {*theirs}
+            for name in theirs:
+                np.testing.assert_array_equal(ours[name], theirs[name])
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_stopped_after_a_round_and_resumed_it_ends_at_the_same_bits(tmp_path: Path, name: str) -> None:
+    tree = TREES[name]
+    whole = runs.run(tmp_path / "whole", tree)
+    stopped(tmp_path, tree, 2)
+    result = resume_run(tmp_path / "out", "grpc", None, Watcher())
+    assert (result.status, result.digest) == ("done", whole.digest)
+    same(result.folder, whole.folder)
+    assert not (result.folder / "checkpoints/rows.f64").exists()
+
+
+@pytest.mark.parametrize("step", ["theory", "guess"])
+def test_what_the_theory_learned_goes_on(tmp_path: Path, step: str) -> None:
+    tree = theory(tmp_path / "data", step)
+    whole = runs.run(tmp_path / "whole", tree)
+    stopped(tmp_path, tree, 1)
+    result = resume_run(tmp_path / "out", None, None, Watcher())
+    assert result.digest == whole.digest
+    same(result.folder, whole.folder)
+
+
+def test_on_ray_with_other_hosts(tmp_path: Path, run_on_ray) -> None:
+    tree = on_air(compression={"feedback": TOP, "acknowledgement": TOP})
+    whole = run_on_ray(tmp_path / "whole", tree, "memory")
+    stopped(tmp_path, {**tree, "hosts": 1}, 2, "ray")
+    scenario = tmp_path / "out/scenario.yaml"
+    scenario.write_text(scenario.read_text().replace("hosts: 1", "hosts: 3"))
+    result = resume_run(tmp_path / "out", "ray", None, Watcher())
+    assert result.digest == whole.digest
+    same(result.folder, whole.folder)
+
+
+def test_stopped_again_and_again(tmp_path: Path) -> None:
+    tree = on_air(record={"parameters": True})
+    whole = runs.run(tmp_path / "whole", tree)
+    stopped(tmp_path, tree, 1)
+    for transport in ("grpc", "memory", "grpc"):
+        asked = 0
+
+        def stop() -> bool:
+            nonlocal asked
+            asked += 1
+            return asked > 5
+
+        assert resume_run(tmp_path / "out", transport, None, Watcher(stop=stop)).status == "stopped"
+    result = resume_run(tmp_path / "out", None, None, Watcher())
+    assert result.digest == whole.digest
+    same(result.folder, whole.folder)
+
+
+def test_with_a_checkpoint_after_every_round_nothing_else_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_on_ray
+) -> None:
+    monkeypatch.setattr(checkpoints, "PAUSE", 0)
+    monkeypatch.setattr(checkpoints, "LEAST", 0)
+    tree = deep()
+    found = [run_on_ray(tmp_path / name, tree, name) for name in ("memory", "grpc", "ray")]
+    assert len({result.digest for result in found}) == 1
+    for result in found:
+        assert [event["round"] for event in runs.events(result.folder, "checkpoint")] == [1, 2, 3, 4]
+        assert sorted(path.name for path in (result.folder / "checkpoints").iterdir()) == [
+            "000000002", "000000003", "000000004",
+        ]  # fmt: skip
+    states = [(result.folder / "checkpoints/000000004/users.safetensors").read_bytes() for result in found]
+    assert states[0] == states[1] == states[2]
+
+
+def test_a_comparison_that_had_not_begun_is_run(tmp_path: Path) -> None:
+    tree = deep(compare=[{"name": "equal", "edge.aggregator": {"kind": "constant", "weights": "equal"}}])
+    whole = runs.run(tmp_path / "whole", tree)
+    stopped(tmp_path, tree, 2)
+    assert not (tmp_path / "out/equal").exists()
+    result = resume_run(tmp_path / "out", None, None, Watcher())
+    assert [one.digest for one in (result, *result.compared)] == [one.digest for one in (whole, *whole.compared)]
+
+
+def test_a_run_that_is_done_is_told_again(tmp_path: Path) -> None:
+    whole, notes = runs.run(tmp_path, deep()), list[str]()
+    before = {path: path.stat().st_mtime_ns for path in whole.folder.rglob("*")}
+    result = resume_run(whole.folder, None, None, Watcher(on_note=notes.append))
+    assert (result.status, result.digest) == ("done", whole.digest)
+    assert notes == [f"{whole.folder} is done already"]
+    assert {path: path.stat().st_mtime_ns for path in whole.folder.rglob("*") if path.name != "lock"} == before
+
+
+@contextmanager
+def started(file: Path, out: Path, transport: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", EAGER, "run", str(file), "--out", str(out), "--transport", transport, "--quiet"]
+    where = {**os.environ, "OMP_NUM_THREADS": "1"}
+    pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=ROOT, env=where, **pipes) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_for(out: Path, rounds: int) -> None:
+    deadline = time.monotonic() + 60
+    while all(int(path.name) < rounds for path in (out / "checkpoints").glob("0*")):
+        assert time.monotonic() < deadline, "no checkpoint came"
+        time.sleep(0.005)
+
+
+LONG = 40
+
+
+@pytest.mark.parametrize("moment", [0.0, 0.013, 0.037, 0.071, 0.11])
+def test_killed_it_ends_at_the_same_bits(tmp_path: Path, moment: float) -> None:
+    tree = runs.changed(on_air(record={"parameters": True}), rounds=LONG)
+    whole = runs.run(tmp_path / "whole", tree)
+    with started(runs.write(tmp_path, tree), tmp_path / "out", "memory") as process:
+        wait_for(tmp_path / "out", 3)
+        time.sleep(moment)
+        process.kill()
+    result = resume_run(tmp_path / "out", None, None, Watcher())
+    (event,) = runs.events(result.folder, "resumed")
+    assert 3 <= event["round"] < LONG
+    assert result.digest == whole.digest
+    same(result.folder, whole.folder)
+
+
+def test_interrupted_it_keeps_its_last_whole_round(tmp_path: Path) -> None:
+    tree = runs.changed(on_air(), rounds=LONG)
+    whole = runs.run(tmp_path / "whole", tree)
+    with started(runs.write(tmp_path, tree), tmp_path / "out", "grpc") as process:
+        wait_for(tmp_path / "out", 2)
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"go on with: equiran resume {tmp_path / 'out'}" in said
+    rounds = len({*runs.rounds(tmp_path / "out")["round"]})
+    saved = sorted((tmp_path / "out/checkpoints").glob("0*"))
+    assert int(saved[-1].name) == rounds
+    result = resume_run(tmp_path / "out", "memory", None, Watcher())
+    assert result.digest == whole.digest
+    same(result.folder, whole.folder)
+
+
+@pytest.mark.parametrize("who", ["ray::HostActor", "ray::PlacedEdge"])
+def test_a_process_of_ray_is_killed(tmp_path: Path, who: str) -> None:
+    """The run ends with one line that names who died, and goes on from its last checkpoint."""
+    tree = runs.changed(deep(), rounds=400)
+    with started(runs.write(tmp_path, tree), tmp_path / "out", "ray") as process:
+        wait_for(tmp_path / "out", 3)
+        os.kill(_descendant(process.pid, who), signal.SIGKILL)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert said.count("\n") == 1, said
+    (at,) = sorted((tmp_path / "out/checkpoints").glob("0*"))[-1:]
+    short = runs.changed(tree, rounds=int(at.name) + 2)
+    whole = runs.run(tmp_path / "whole", short)
+    shortened(tmp_path / "out", int(at.name) + 2)
+    result = resume_run(tmp_path / "out", "memory", None, Watcher())
+    assert result.digest == whole.digest
+
+
+def shortened(folder: Path, rounds: int) -> None:
+    """The same run with fewer rounds to come, so that a test need not wait for them."""
+    scenario = folder / "scenario.yaml"
+    scenario.write_text(scenario.read_text().replace("rounds: 400", f"rounds: {rounds}"))
+    for manifest in folder.glob("checkpoints/0*/manifest.json"):
+        content = json.loads(manifest.read_text())
+        content["scenario"]["rounds"] = rounds
+        content.pop("sha256")
+        from sim.checkpoint_files import manifest_hash
+
+        manifest.write_text(json.dumps({**content, "sha256": manifest_hash(content)}))
+
+
+def _descendant(parent: int, name: str) -> int:
+    """A process below `parent` whose command line begins with `name`."""
+    children: dict[int, list[int]] = {}
+    named: dict[int, str] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            pid = int(stat.parent.name)
+            above = int(stat.read_text().rpartition(")")[2].split()[1])
+            named[pid] = (stat.parent / "cmdline").read_bytes().decode(errors="replace")
+        except OSError:
+            continue
+        children.setdefault(above, []).append(pid)
+    below, found = [parent], []
+    while below:
+        at = below.pop()
+        below += children.get(at, [])
+        found += [at] if named.get(at, "").startswith(name) else []
+    return found[0]
+
+
+def damaged(folder: Path, name: str, number: int | None = None) -> Path:
+    """One bit of a checkpoint's file is flipped; the newest one's, unless told otherwise."""
+    at = sorted((folder / "checkpoints").glob("0*"))[-1 if number is None else number] / name
+    content = bytearray(at.read_bytes())
+    content[len(content) // 2] ^= 1
+    at.write_bytes(content)
+    return at
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "PAUSE", 0)
+    monkeypatch.setattr(checkpoints, "LEAST", 0)
+    whole, notes = runs.run(tmp_path / "whole", deep()), list[str]()
+    stopped(tmp_path, deep(), 3)
+    at = damaged(tmp_path / "out", "users.safetensors")
+    result = resume_run(tmp_path / "out", None, None, Watcher(on_note=notes.append))
+    assert notes[0].startswith(f"note: {at} is damaged: its SHA-256")
+    assert runs.events(result.folder, "resumed")[0]["round"] == 2
+    assert result.digest == whole.digest
+    same(result.folder, whole.folder)
+
+
+def test_with_every_checkpoint_damaged_it_is_refused(tmp_path: Path) -> None:
+    stopped(tmp_path, deep(), 3)
+    damaged(tmp_path / "out", "edge.safetensors")
+    with pytest.raises(BadScenario, match=r"no checkpoint in .* is whole: .*edge.safetensors is damaged"):
+        resume_run(tmp_path / "out", None, None, Watcher())
+
+
+def test_a_checkpoint_of_another_scenario_is_refused_by_its_field(tmp_path: Path) -> None:
+    stopped(tmp_path, deep(), 3)
+    scenario = tmp_path / "out/scenario.yaml"
+    scenario.write_text(scenario.read_text().replace("seed: 7", "seed: 8"))
+    with pytest.raises(BadScenario, match=r"is not of this run: scenario.seed is 8 here and 7 in the checkpoint"):
+        resume_run(tmp_path / "out", None, None, Watcher())
+
+
+def test_records_that_are_gone_are_said(tmp_path: Path) -> None:
+    stopped(tmp_path, deep(), 3)
+    rows = tmp_path / "out/checkpoints/rows.f64"
+    rows.write_bytes(rows.read_bytes()[:-8])
+    with pytest.raises(BadScenario, match=r"rows.f64 has 640 bytes, 3 rounds need 648"):
+        resume_run(tmp_path / "out", None, None, Watcher())
+
+
+def test_two_processes_cannot_go_on_with_one_run(tmp_path: Path) -> None:
+    from sim.run_lock import locked
+
+    stopped(tmp_path, deep(), 3)
+    with locked(tmp_path / "out"), pytest.raises(BadScenario, match=f"is in use by process {os.getpid()} on "):
+        resume_run(tmp_path / "out", None, None, Watcher())
