@@ -1,0 +1,25 @@
+"""`equiran bench`, imported when somebody asks for a benchmark: whoever runs a scenario does not wait for them."""
+
+from functools import cached_property
+from typing import Any
+
+from typer.core import TyperGroup
+from typer.main import get_group
+
+
+class BenchGroup(TyperGroup):
+    """The commands of `sim.bench.commands`."""
+
+    @cached_property
+    def _group(self) -> TyperGroup:
+        from sim.bench.commands import app
+
+        return get_group(app)
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Their names, in order."""
+        return self._group.list_commands(ctx)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """One of them, or None."""
+        return self._group.get_command(ctx, cmd_name)

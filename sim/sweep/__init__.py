@@ -1,0 +1,1 @@
+"""`equiran sweep`: the grid of some values and seeds, run side by side, into one table and one picture."""
