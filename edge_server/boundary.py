@@ -1,8 +1,7 @@
 """The edge between two rounds: all that it goes on from, taken and given back."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,13 +14,6 @@ from edge_server.step_size import Guess
 
 _EDGE = "edge"
 _OWED, _RESIDUALS = "owed.", "residuals"
-
-
-class Boundary(NamedTuple):
-    """What the edge remembers before `round`, by name."""
-
-    round: int
-    state: Flat
 
 
 @dataclass(frozen=True)
@@ -37,13 +29,26 @@ class Remembered:
     clock: float
 
 
-def taken(what: Remembered, residuals: list[float], owed: Mapping[str, Tensor]) -> Flat:
-    """residuals: one number per round. owed: what feature gradients owe, by user."""
-    lists = {_RESIDUALS: torch.tensor(residuals, dtype=torch.float64)}
-    return flattened(what, _EDGE) | lists | {_OWED + user: values for user, values in owed.items()}
+@dataclass(frozen=True)
+class Boundary:
+    """The edge before `round`. Nothing in it changes later but `residuals`, which grow: `known` of them count.
+
+    owed: what feature gradients owe, by user.
+    """
+
+    round: int
+    remembered: Remembered
+    residuals: Sequence[float]
+    known: int
+    owed: Mapping[str, Tensor]
+
+    def state(self) -> Flat:
+        """All of it, by name."""
+        lists = {_RESIDUALS: torch.tensor(self.residuals[: self.known], dtype=torch.float64)}
+        return flattened(self.remembered, _EDGE) | lists | {_OWED + user: values for user, values in self.owed.items()}
 
 
 def given_back(like: Remembered, state: Mapping[str, Tensor]) -> tuple[Remembered, list[float], dict[str, Tensor]]:
-    """What `taken` took, for a run that is built like that one. Raises OtherShape."""
+    """A boundary's remembered, residuals and owed, for a run that is built like that one. Raises OtherShape."""
     owed = {name.removeprefix(_OWED): values for name, values in state.items() if name.startswith(_OWED)}
     return restored(like, state, _EDGE), state[_RESIDUALS].tolist(), owed

@@ -242,7 +242,7 @@ class Cell:
     def owed(self) -> dict[str, Tensor]:
         """What feature gradients owe to users, by name: [B, ...feature_shape]."""
         found = {user.name: line.owed for user, line in zip(self.plan.users, self._returns, strict=True)}
-        return {name: torch.from_numpy(values.copy()) for name, values in found.items() if values is not None}
+        return {name: torch.from_numpy(values) for name, values in found.items() if values is not None}
 
     def owe(self, owed: Mapping[str, Tensor]) -> None:
         """Goes on with what `owed` once was."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from edge_server.aggregators import Aggregator, Slot
 from edge_server.air import Air
-from edge_server.boundary import Boundary, Remembered, given_back, taken
+from edge_server.boundary import Boundary, Remembered, given_back
 from edge_server.cell import Cell
 from edge_server.compute import Compute
 from edge_server.domains import Domain
@@ -61,7 +61,8 @@ class Rounds:
 
     learner: takes the place of `inner.eta`, and gives `outer`, whose rule is then `continue`, its target.
     before_round: waits for what a round needs from beside the slots; False where the run is to stop first.
-    on_boundary: awaited between two rounds, while nothing moves. boundary: the last one, None in the first round.
+    on_boundary: awaited between two rounds, while nothing moves. boundary: the last one, None in the first round and
+    where nobody asks.
     """
 
     cell: Cell
@@ -140,7 +141,9 @@ class Rounds:
         await self._validate(t, record)
         hindsight = await self.compute(self._end, t, served)
         self._finish(record, hindsight)
-        self.boundary = Boundary(t + 1, taken(self._remembered, self.scorer.residuals, self.cell.owed))
+        if self.on_boundary:
+            residuals = self.scorer.residuals
+            self.boundary = Boundary(t + 1, self._remembered, residuals, len(residuals), self.cell.owed)
         self.cell.end_round(t, stop=t + 1 == self.cell.plan.last or not await self._ready(t + 1))
 
     async def _ready(self, t: int) -> bool:

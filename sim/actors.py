@@ -19,6 +19,7 @@ from edge_server.judge import RunFailed
 from edge_server.record import Event, RadioRecord, RoundRecord, Trace
 from edge_server.server_tasks.news import TaskNews
 from edge_server.service import EdgeServer, serve
+from edge_server.state import Flat
 from sim.allocator import keep_buffers
 from sim.build import RunState, build_rounds, build_server_tasks, build_session
 from sim.checkpoints import LEAST, PAUSE, Pace, joined, taken_apart
@@ -36,7 +37,7 @@ class News:
     rounds: list[RoundRecord] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     tasks: list[TaskNews] = field(default_factory=list)
-    boundary: Boundary | None = None
+    boundary: tuple[int, Flat] | None = None
     outcome: Outcome | None = None
     failure: str | None = None
 
@@ -51,10 +52,10 @@ class News:
         }
         tasks = [_unfiled(news, f"task{number}.", arrays) for number, news in enumerate(self.tasks)]
         told = {"rounds": rounds, "events": self.events, "tasks": tasks}
-        at = self.boundary and self.boundary.round
+        at = self.boundary and self.boundary[0]
         header = {**told, "boundary": at, "outcome": outcome, "failure": self.failure}
         if self.boundary:
-            arrays["boundary"] = np.frombuffer(save(self.boundary.state), np.uint8)
+            arrays["boundary"] = np.frombuffer(save(self.boundary[1]), np.uint8)
         arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)
@@ -68,7 +69,7 @@ class News:
             rounds = [_join(scalars, f"{number}.", arrays) for number, scalars in enumerate(header["rounds"])]
             tasks = [_filed(content, f"task{number}.", arrays) for number, content in enumerate(header["tasks"])]
             at = header["boundary"]
-            boundary = None if at is None else Boundary(at, load(arrays["boundary"].tobytes()))
+            boundary = None if at is None else (at, load(arrays["boundary"].tobytes()))
         outcome = header["outcome"]
         if outcome:
             users = [bytes.fromhex(user) for user in outcome["users"]]
@@ -142,7 +143,8 @@ class EdgeActor:
             rounds = build_rounds(self._design, self._step, self._cell, compute, on_round, self._on_event, tasks)
             rounds.on_boundary = self._on_boundary
             users = await tasks.beside(rounds.run())
-            self._news.boundary = rounds.boundary if self._cell.stopping else None
+            if self._cell.stopping and (last := rounds.boundary):
+                self._news.boundary = last.round, last.state()
             self._news.outcome = Outcome(rounds.model.digest(), users, self._cell.stopping)
         except (RunFailed, NotConverged) as error:
             self._news.failure = str(error)
@@ -168,7 +170,7 @@ class EdgeActor:
             return
         start = perf_counter()
         self._saved.clear()
-        self._news.boundary = boundary
+        self._news.boundary = boundary.round, boundary.state()
         self._told.set()
         await self._saved.wait()
         self._pace.took(perf_counter() - start)

@@ -8,7 +8,6 @@ from time import perf_counter
 import torch
 from safetensors.torch import load, save
 
-from edge_server.boundary import Boundary
 from edge_server.server_tasks.news import TaskState
 from edge_server.state import Flat
 from sim.build import RunState
@@ -59,14 +58,14 @@ class RunCheckpoints:
     def __init__(self, folder: Path, scenario: Scenario) -> None:
         self._folder = CheckpointFolder(folder / FOLDER, identity(scenario), numeric_versions())
 
-    def save(self, boundary: Boundary, users: Sequence[Flat], records: Flat, task: TaskState | None) -> None:
-        """Raises NotSaved."""
-        files = {_EDGE: save(boundary.state), _USERS: save(joined(dict(enumerate(users))))}
+    def save(self, round_: int, edge: Flat, users: Sequence[Flat], records: Flat, task: TaskState | None) -> None:
+        """The run before this round. Raises NotSaved."""
+        files = {_EDGE: save(edge), _USERS: save(joined(dict(enumerate(users))))}
         if task is not None:
             files[_TASK] = task.data
             records = records | {_TASK_SECONDS: torch.tensor(task.seconds, dtype=torch.float64)}
         files[_RECORDS] = save(records)
-        self._folder.save(boundary.round, files)
+        self._folder.save(round_, files)
 
     def newest(self, users: int, on_damage: Callable[[str], None]) -> Saved | None:
         """The last whole one, None before the first. Raises NoCheckpoint, as `CheckpointFolder.newest` does."""

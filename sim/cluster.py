@@ -153,7 +153,8 @@ class _Run:
             if self._hooks.on_task:
                 self._hooks.on_task(task)
         if news.boundary and self._hooks.saver:
-            self._hooks.saver.save(news.boundary, self._users_at(news.boundary.round))
+            round_, edge = news.boundary
+            self._hooks.saver.save(round_, edge, self._users_at(round_))
             self._edge.saved.remote()
         if news.failure:
             raise RunFailed(self._host_failure() or news.failure)

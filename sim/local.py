@@ -37,8 +37,8 @@ class Saver(Protocol):
         """It is time for another."""
         ...
 
-    def save(self, boundary: Boundary, users: Sequence[Flat]) -> None:
-        """The edge at a boundary, and every user at the same one, in scenario order."""
+    def save(self, round_: int, edge: Flat, users: Sequence[Flat]) -> None:
+        """The edge before this round, and every user, in scenario order."""
         ...
 
 
@@ -119,12 +119,13 @@ def _kept(rounds: Rounds, sessions: Sequence[Session], saver: Saver | None) -> I
 
     async def keep(boundary: Boundary) -> None:
         if saver.due():
-            saver.save(boundary, await users_at(sessions, boundary.round, rounds.cell.check))
+            users = await users_at(sessions, boundary.round, rounds.cell.check)
+            saver.save(boundary.round, boundary.state(), users)
 
     rounds.on_boundary = keep
     yield
-    if rounds.cell.stopping and rounds.boundary:
-        saver.save(rounds.boundary, [kept.state for session in sessions if (kept := session.kept)])
+    if rounds.cell.stopping and (last := rounds.boundary):
+        saver.save(last.round, last.state(), [kept.state for session in sessions if (kept := session.kept)])
 
 
 async def users_at(sessions: Sequence[Session], round_: int, check: Callable[[], None]) -> list[Flat]:

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_server.boundary import Boundary
 from edge_server.judge import RunFailed
 from edge_server.record import RoundRecord
 from edge_server.state import Flat
@@ -153,11 +152,11 @@ class _Saver:
         self._pace = Pace(checkpoints.PAUSE, checkpoints.LEAST)
         self.due = self._pace.due
 
-    def save(self, boundary: Boundary, users: Sequence[Flat]) -> None:
+    def save(self, round_: int, edge: Flat, users: Sequence[Flat]) -> None:
         """Edge, users and records together."""
-        start, round_ = perf_counter(), boundary.round
+        start = perf_counter()
         try:
-            self._checkpoints.save(boundary, users, self._recorder.state(), self._recorder.tasks.state)
+            self._checkpoints.save(round_, edge, users, self._recorder.state(), self._recorder.tasks.state)
             self._recorder.events({"event": "checkpoint", "round": round_})
         except NotSaved as error:
             self._recorder.events({"event": "not_saved", "round": round_, "reason": str(error)})

@@ -17,7 +17,7 @@ from edge_server import power_config as power
 from edge_server import radio_config as radio
 from protos import PROTOCOL
 from protos import edge_pb2 as pb
-from sim import compression
+from sim import checkpoints, compression
 from sim import power_scenario as power_tree
 from sim import scenario as tree
 from sim.power_progress import PROGRESS
@@ -195,7 +195,8 @@ def test_every_error_is_said(row: list[str]) -> None:
     assert any(row[1].strip("`") in error for error in raised.value.errors), raised.value.errors
 
 
-def test_the_run_directory_is_as_described(tmp_path: Path) -> None:
+def test_the_run_directory_is_as_described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "PAUSE", 0)
     page = section(SCENARIO, "The run directory")
     golden = yaml.safe_load(runs.GOLDEN.read_text())
     for person in golden["users"]:
