@@ -7,6 +7,7 @@ from functools import cached_property
 import torch
 
 from protos.codings import WHOLE, Codings
+from protos.frames import largest_frame
 from protos.tensors import Spec
 
 _ENVELOPE = 4096
@@ -75,7 +76,8 @@ class UserPlan:
 class RunPlan:
     """A run: T rounds of m slots for these users, in scenario order.
 
-    first: the round it goes on with. last: it ends before this round, as if stopped; None: with the last one.
+    trunk: users may come on a stream of their host's. first: the round it goes on with. last: it ends before this
+    round, as if stopped; None: with the last one.
     """
 
     run: str
@@ -83,6 +85,7 @@ class RunPlan:
     slots: int
     users: tuple[UserPlan, ...]
     patience: float
+    trunk: bool = False
     first: int = 0
     last: int | None = None
 
@@ -99,7 +102,12 @@ class RunPlan:
     def _away(self) -> list[frozenset[int]]:
         return [frozenset(user.away) for user in self.users]
 
-    @property
+    @cached_property
     def largest_message(self) -> int:
-        """Bytes of the largest message of the run; the cap of the socket."""
+        """Bytes of the largest message of the run."""
         return max(user.largest_message for user in self.users)
+
+    @property
+    def largest_on_a_stream(self) -> int:
+        """Bytes of the largest message or frame; the cap of the socket."""
+        return largest_frame(self.largest_message) if self.trunk else self.largest_message

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -11,9 +11,10 @@ from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
 from edge_server.attendance import OutOfOrder, Refused
-from edge_server.cell import Cell
+from edge_server.cell import Cell, Line
 from edge_server.judge import LIMIT
 from protos import edge_pb2 as pb
+from protos.frames import BadFrame, Parcel, framed, opened
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Edge"].full_name
 _SLACK = 16
@@ -50,6 +51,51 @@ class _StreamLine:
             await self._context.write(data)
 
 
+class _TrunkLine:
+    """A host's stream as many lines: what is queued in one turn of the loop goes out together."""
+
+    def __init__(self, context: Context):
+        self._context = context
+        self._parcels: list[Parcel] = []
+        self._more = asyncio.Event()
+        self._closing = False
+        self._writer = asyncio.create_task(self._write())
+
+    def to(self, seat: int) -> Line:
+        """The way to the user in this seat."""
+        return _Seat(seat, self)
+
+    def put(self, parcel: Parcel) -> None:
+        """Queues one message."""
+        self._parcels.append(parcel)
+        self._more.set()
+
+    async def close(self) -> None:
+        """Returns when everything queued is written."""
+        self._closing = True
+        self._more.set()
+        await self._writer
+
+    def abandon(self) -> None:
+        self._writer.cancel()
+
+    async def _write(self) -> None:
+        while self._parcels or not self._closing:
+            await self._more.wait()
+            self._more.clear()
+            parcels, self._parcels = self._parcels, []
+            for frame in framed(parcels):
+                await self._context.write(frame)
+
+
+class _Seat(NamedTuple):
+    seat: int
+    trunk: _TrunkLine
+
+    def send(self, data: bytes) -> None:
+        self.trunk.put(Parcel(self.seat, data))
+
+
 class EdgeService:
     """Serves one cell. Messages stay bytes here: the cell parses them, so that it decides what a bad one means."""
 
@@ -68,6 +114,50 @@ class EdgeService:
             await line.close()
         finally:
             line.abandon()
+
+    async def trunk(self, _: Any, context: Context) -> None:
+        """The stream of a host, from its users' Joins to their goodbyes."""
+        line = _TrunkLine(context)
+        try:
+            with _as_status() as status:
+                await self._carry(context, line)
+            if status:
+                code, reason = status[0]
+                await context.abort(code, reason[:LIMIT])
+            await line.close()
+        finally:
+            line.abandon()
+
+    async def _carry(self, context: Context, line: _TrunkLine) -> None:
+        seats: dict[int, int] = {}
+        try:
+            while isinstance(data := await context.read(), bytes):
+                for parcel in opened(data, self._cell.plan.largest_message):
+                    self._take(parcel, seats, line)
+        except asyncio.CancelledError:
+            self._lose(seats, "its host's connection broke")
+            raise
+        except BadFrame as error:
+            self._lose(seats, str(error))
+            raise Refused("INVALID_ARGUMENT", str(error)) from error
+        for k in seats.values():
+            self._cell.hang_up(k)
+
+    def _take(self, parcel: Parcel, seats: dict[int, int], line: _TrunkLine) -> None:
+        """One message of one user; the first of its seat is its Join. Raises OutOfOrder or Refused as `Cell` does."""
+        k = seats.get(parcel.seat)
+        if k is None:
+            seats[parcel.seat] = self._cell.join(parcel.message, line.to(parcel.seat))
+            return
+        try:
+            self._cell.receive(k, parcel.message)
+        except (OutOfOrder, Refused) as error:
+            self._cell.lose(k, str(error))
+            raise
+
+    def _lose(self, seats: dict[int, int], why: str) -> None:
+        for k in seats.values():
+            self._cell.lose(k, why)
 
     async def _converse(self, context: Context, line: _StreamLine) -> None:
         first = await context.read()
@@ -113,8 +203,10 @@ class EdgeServer:
 async def serve(cell: Cell, host: str, port: int = 0) -> EdgeServer:
     """Listen for the cell's users on host:port (0: any free port). Raises PortTaken."""
     server = grpc.aio.server(options=_options(cell))
-    live = grpc.stream_stream_rpc_method_handler(EdgeService(cell).live)
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Live": live}),))
+    service = EdgeService(cell)
+    methods = {"Live": service.live} | ({"Trunk": service.trunk} if cell.plan.trunk else {})
+    handlers = {name: grpc.stream_stream_rpc_method_handler(method) for name, method in methods.items()}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
     health = HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     names = (SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
@@ -131,9 +223,10 @@ async def serve(cell: Cell, host: str, port: int = 0) -> EdgeServer:
 
 def _options(cell: Cell) -> list[tuple[str, int]]:
     """Limits from the scenario; uncompressed messages alone, so that no small message unpacks into a large one."""
+    largest = cell.plan.largest_on_a_stream
     return [
-        ("grpc.max_receive_message_length", cell.plan.largest_message),
-        ("grpc.max_send_message_length", cell.plan.largest_message),
+        ("grpc.max_receive_message_length", largest),
+        ("grpc.max_send_message_length", largest),
         ("grpc.max_concurrent_streams", len(cell.plan.users) + _SLACK),
         ("grpc.compression_enabled_algorithms_bitset", 1),
         ("grpc.so_reuseport", 0),

@@ -4,4 +4,7 @@ PROTOCOL = 1
 """Version of the meaning of `edge.proto`; both sides must speak the same one."""
 
 LIVE = "/equiran.v1.Edge/Live"
-"""The one method: a bidirectional stream per user, of serialised UserMessage and EdgeMessage."""
+"""A bidirectional stream per user, of serialised UserMessage and EdgeMessage."""
+
+TRUNK = "/equiran.v1.Edge/Trunk"
+"""A bidirectional stream per host, of serialised Frame."""

@@ -22,6 +22,20 @@ FLOAT16: DType
 BFLOAT16: DType
 INT8: DType
 
+class Frame(_message.Message):
+    __slots__ = ("parcels",)
+    PARCELS_FIELD_NUMBER: _ClassVar[int]
+    parcels: _containers.RepeatedCompositeFieldContainer[Parcel]
+    def __init__(self, parcels: _Optional[_Iterable[_Union[Parcel, _Mapping]]] = ...) -> None: ...
+
+class Parcel(_message.Message):
+    __slots__ = ("seat", "message")
+    SEAT_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    seat: int
+    message: bytes
+    def __init__(self, seat: _Optional[int] = ..., message: _Optional[bytes] = ...) -> None: ...
+
 class Tensor(_message.Message):
     __slots__ = ("dtype", "shape", "data", "scale", "indices")
     DTYPE_FIELD_NUMBER: _ClassVar[int]

@@ -222,7 +222,7 @@ class HostActor:
         """
         where = address if isinstance(address, str) else address.decode()
         try:
-            await host(self._sessions, where, self._design.plan.largest_message)
+            await host(self._sessions, where, self._design.plan)
         except ReasonLost:
             return b""
         except RunFailed as failure:

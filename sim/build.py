@@ -137,7 +137,7 @@ def blueprint(scenario: Scenario, run: str) -> Blueprint:
         _user_plan(scenario, k, stream, shapes[k], outputs, rounds)
         for k, (stream, rounds) in enumerate(zip(streams, away(scenario), strict=True))
     )
-    return Blueprint(scenario, RunPlan(run, scenario.rounds, scenario.slots, users, scenario.patience))
+    return Blueprint(scenario, RunPlan(run, scenario.rounds, scenario.slots, users, scenario.patience, scenario.trunk))
 
 
 def check(loaded: Loaded) -> list[str]:

@@ -82,7 +82,9 @@ class RunCheckpoints:
 def identity(scenario: Scenario) -> dict[str, object]:
     """What must be the same for a run to go on: everything but where it runs and what stands beside it."""
     tree = scenario.model_dump(mode="json", by_alias=True)
-    return {key: value for key, value in tree.items() if key not in ("transport", "hosts", "compare", "patience")}
+    return {
+        key: value for key, value in tree.items() if key not in ("transport", "hosts", "trunk", "compare", "patience")
+    }
 
 
 def joined(users: Mapping[int, Flat]) -> Flat:

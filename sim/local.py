@@ -11,6 +11,7 @@ from edge_server.boundary import Boundary
 from edge_server.cell import Cell
 from edge_server.compute import Inline, OneThread, threads
 from edge_server.judge import RunFailed
+from edge_server.plan import RunPlan
 from edge_server.record import Event, RoundRecord
 from edge_server.rounds import Rounds
 from edge_server.server_tasks.news import TaskNews
@@ -19,7 +20,7 @@ from edge_server.state import Flat
 from sim.build import Blueprint, build_rounds, build_server_tasks, build_session
 from sim.memory import MemoryLine
 from sim.step import Step
-from user_client.link import StatusLost, live, open_channel
+from user_client.link import StatusLost, UserFailed, carry, live, open_channel
 from user_client.session import Session
 
 LOOPBACK = "127.0.0.1"
@@ -95,7 +96,7 @@ async def _over_grpc(design: Blueprint, step: Step, hooks: Hooks) -> Outcome:
     server = await serve(cell, LOOPBACK)
     sessions = [build_session(design, k) for k in range(len(design.plan.users))]
     with threads(design.scenario.threads.user):
-        hosting = asyncio.create_task(host(sessions, server.address, design.plan.largest_message))
+        hosting = asyncio.create_task(host(sessions, server.address, design.plan))
         hosting.add_done_callback(lambda task: _report(task, cell))
         try:
             with _kept(rounds, sessions, hooks.saver):
@@ -136,10 +137,16 @@ async def users_at(sessions: Sequence[Session], round_: int, check: Callable[[],
     return [kept.state for session in sessions if (kept := session.kept)]
 
 
-async def host(sessions: list[Session], address: str, largest_message: int) -> None:
-    """Let many users live on one event loop and one channel. Raises RunFailed, naming the first that knows why."""
-    channel = open_channel(address, largest_message)
+async def host(sessions: list[Session], address: str, plan: RunPlan) -> None:
+    """Let many users live on one event loop and one channel, on streams of their own or on one.
+
+    Raises RunFailed, naming the first that knows why.
+    """
+    channel = open_channel(address, plan.largest_on_a_stream)
     try:
+        if plan.trunk:
+            await _carried(sessions, channel, plan.largest_message)
+            return
         async with asyncio.TaskGroup() as group:
             for session in sessions:
                 group.create_task(_live(session, channel))
@@ -155,6 +162,18 @@ async def _live(session: Session, channel: grpc.aio.Channel) -> None:
     except Exception as error:
         failure = ReasonLost if isinstance(error, StatusLost) else RunFailed
         raise failure(f"user {session.name!r} failed: {type(error).__name__}: {error}") from error
+
+
+async def _carried(sessions: list[Session], channel: grpc.aio.Channel, largest_message: int) -> None:
+    names = sessions[0].name if len(sessions) == 1 else f"{sessions[0].name} to {sessions[-1].name}"
+    try:
+        await carry(sessions, channel, largest_message)
+    except UserFailed as error:
+        why = error.__cause__
+        raise RunFailed(f"user {error.name!r} failed: {type(why).__name__}: {why}") from why
+    except Exception as error:
+        failure = ReasonLost if isinstance(error, StatusLost) else RunFailed
+        raise failure(f"users {names!r} failed: {type(error).__name__}: {error}") from error
 
 
 async def _reason(hosting: "asyncio.Task[None]") -> RunFailed | None:

@@ -229,7 +229,14 @@ def _numbers(scenario: Scenario) -> Scenario:
     """What a scenario says about its numbers: not where it runs, what it writes and what stands beside it."""
     trains = scenario.radio is not None and scenario.radio.steps_per_round is not None
     edge = scenario.edge if trains else scenario.edge.model_copy(update={"server_tasks": ()})
-    elsewhere = {"transport": "memory", "hosts": "auto", "compare": (), "record": Record(), "edge": edge}
+    elsewhere = {
+        "transport": "memory",
+        "hosts": "auto",
+        "trunk": False,
+        "compare": (),
+        "record": Record(),
+        "edge": edge,
+    }
     return scenario.model_copy(update=elsewhere)
 
 

@@ -77,6 +77,7 @@ class _Tree(Config, Generic[Users]):
     slots: Count
     threads: Threads = Threads()
     hosts: Literal["auto", "per_user"] | Count = "auto"
+    trunk: bool = False
     users: Users
     edge: Edge
     radio: OfTheAir | None = None

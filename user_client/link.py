@@ -1,10 +1,12 @@
 """The edge as seen from a user, over a socket. The only grpc file here."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
 
-from protos import LIVE
+from protos import LIVE, TRUNK
+from protos.frames import Parcel, framed, opened
 from user_client.session import Session
 
 _OVERTAKEN = "Internal error from Core"
@@ -49,6 +51,49 @@ async def live(session: Session, channel: grpc.aio.Channel) -> None:
         raise await _broken(session.name, call) from error
     finally:
         call.cancel()
+
+
+class UserFailed(Exception):
+    """A user on a trunk could not go on; its cause says why."""
+
+    def __init__(self, name: str):
+        super().__init__(name)
+        self.name = name
+
+
+async def carry(sessions: Sequence[Session], channel: grpc.aio.Channel, largest_message: int) -> None:
+    """The lives of a host's users on one stream. Raises LinkBroken, or UserFailed from what a user raised."""
+    call: Any = channel.stream_stream(TRUNK)()  # type: ignore[call-arg]  # stubs know no raw bytes
+    names = sessions[0].name if len(sessions) == 1 else f"{sessions[0].name} to {sessions[-1].name}"
+    try:
+        await _write(call, [Parcel(seat, session.join()) for seat, session in enumerate(sessions)])
+        while not all(session.done for session in sessions):
+            data = await call.read()
+            if not isinstance(data, bytes):
+                raise await _broken(names, call)
+            await _write(
+                call, [answer for parcel in opened(data, largest_message) for answer in _said(sessions, parcel)]
+            )
+        await call.done_writing()
+        await call.read()
+    except (grpc.aio.AioRpcError, grpc.aio.UsageError, grpc.aio.InternalError) as error:
+        raise await _broken(names, call) from error
+    finally:
+        call.cancel()
+
+
+async def _write(call: Any, parcels: list[Parcel]) -> None:
+    for frame in framed(parcels):
+        await call.write(frame)
+
+
+def _said(sessions: Sequence[Session], parcel: Parcel) -> list[Parcel]:
+    """What the user in the parcel's seat answers to it."""
+    session = sessions[parcel.seat]
+    try:
+        return [Parcel(parcel.seat, answer) for answer in session.react(parcel.message)]
+    except Exception as error:
+        raise UserFailed(session.name) from error
 
 
 async def _broken(name: str, call: Any) -> LinkBroken:

@@ -88,6 +88,7 @@ def scale(
     ] = "linear",
     aggregator: Annotated[str, typer.Option(metavar="NAME", help="the edge's rule: docs/aggregators.md")] = "owo_fmtl",
     slots: Annotated[int, typer.Option(min=1, help="slots to measure of each kind")] = 50,
+    trunk: Annotated[bool, typer.Option("--trunk", help="the users of a host share a stream")] = False,
     as_json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress")] = False,
 ) -> None:
@@ -96,7 +97,7 @@ def scale(
     Example: equiran bench scale --users 2,32,256 --encoder lenet --aggregator mgda --slots 10
     """
     rule, note = _aggregator(aggregator), Screen(quiet).note
-    loads = [_bearable(scales.Load(count, _hosts(hosts), encoder, rule, slots)) for count in _counts(users)]
+    loads = [_bearable(scales.Load(count, _hosts(hosts), encoder, rule, slots, trunk)) for count in _counts(users)]
     try:
         found = scales.report([(load, _measured(load, note)) for load in loads])
     except PartError as error:

@@ -45,13 +45,17 @@ _RAINBOW = {"kind": "rainbow", "digits": "bundled", "batch": 1, "validation": 0}
 
 @dataclass(frozen=True)
 class Load:
-    """users on hosts as in a scenario, one sample each; at least `slots` slots are timed."""
+    """users on hosts as in a scenario, one sample each; at least `slots` slots are timed.
+
+    trunk: the users of a host share a stream.
+    """
 
     users: int
     hosts: Hosts
     encoder: Encoder
     aggregator: str
     slots: int
+    trunk: bool = False
 
     @property
     def block(self) -> int:
@@ -103,6 +107,7 @@ def design_of(load: Load) -> Blueprint:
             "name": "bench_scale",
             "rounds": load.blocks + 2,
             "slots": load.block,
+            "trunk": load.trunk,
             "users": [{"name": f"user_{k}", **user} for k in range(load.users)],
             "edge": {
                 "encoder": edge["encoder"],
@@ -210,6 +215,7 @@ def report(measured: list[tuple[Load, Measured]]) -> dict[str, Any]:
     return {
         "encoder": load.encoder,
         "aggregator": load.aggregator,
+        "trunk": load.trunk,
         "batch": 1,
         "parameters": first.parameters,
         "rows": [row(*one) for one in measured],

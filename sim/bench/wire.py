@@ -105,7 +105,7 @@ async def _host(recipe: str, users: list[int], address: str) -> None:
     design, _ = from_recipe(recipe)
     torch.set_num_threads(design.scenario.threads.user)
     sessions = [_ClockedSession(build_session(design, k)) for k in users]
-    await host([*sessions], address, design.plan.largest_message)
+    await host([*sessions], address, design.plan)
     answer([session.seconds for session in sessions])
 
 
