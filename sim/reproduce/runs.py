@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from edge_server.routed_mtl.policy import load_policy
+from sim.power_scores import PowerOf
 from sim.report.columns import Rounds, read_rounds
 from sim.reproduce.jobs import Job, PowerJob, Work
 
@@ -64,6 +66,10 @@ class Runs:
     def overlap(self, job: PowerJob) -> Floats:
         """Jaccard index [K, K] of the tasks' masks."""
         return np.array(self._json(job, "power.json")["mask_overlap"], np.float64)
+
+    def policy(self, job: PowerJob) -> PowerOf:
+        """The policy that it published."""
+        return load_policy(self._root / job.name / "policy")
 
     def power_tasks(self, job: PowerJob) -> list[tuple[str, int]]:
         """(`P3` or `P4`, N) of every task, in order."""

@@ -4,7 +4,6 @@ import numpy as np
 
 from edge_server.routed_mtl.p3_delay import P3Delay
 from edge_server.routed_mtl.p4_capacity import P4Capacity
-from edge_server.routed_mtl.policy import Policy, load_policy
 from sim.power_scores import SAMPLES, score
 from sim.reproduce.jobs import PowerJob, Size
 from sim.reproduce.power_schemes import SCHEMES, scheme
@@ -25,7 +24,7 @@ def rows(runs: Runs, size: Size) -> list[Row]:
 
 
 def _capacity(runs: Runs, found: list[PowerJob], users: int, size: Size) -> Row:
-    scores = [score(_policy(runs, job), P4Capacity(), users, job.seed, _channels(size)) for job in found]
+    scores = [score(runs.policy(job), P4Capacity(), users, job.seed, _channels(size)) for job in found]
     share = np.array([entry["percent_of_optimum"] for entry in scores])
     over = max((entry["violation_mean"] for entry in scores), key=abs)
     verdict = MET if np.median(share) >= GOAL else NOT_MET
@@ -35,14 +34,10 @@ def _capacity(runs: Runs, found: list[PowerJob], users: int, size: Size) -> Row:
 
 
 def _delay(runs: Runs, found: list[PowerJob], users: int, size: Size) -> Row:
-    scores = [score(_policy(runs, job), P3Delay(), users, job.seed, _channels(size) // 10) for job in found]
+    scores = [score(runs.policy(job), P3Delay(), users, job.seed, _channels(size) // 10) for job in found]
     gap = 100 * np.array([entry["gap_mean"] for entry in scores])
     metric = f"delay over the optimum, {SCHEMES[_NAME].text}, N = {users}, never trained for, %"
     return row("Table III", "P3, 30 dB per W", metric, "-", gap, MEASURED, "", OURS)
-
-
-def _policy(runs: Runs, job: PowerJob) -> Policy:
-    return load_policy(runs.folder(job) / "policy")
 
 
 def _channels(size: Size) -> int:
