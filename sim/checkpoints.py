@@ -12,6 +12,7 @@ from edge_server.server_tasks.news import TaskState
 from edge_server.state import Flat
 from sim.build import RunState
 from sim.checkpoint_files import FOLDER, CheckpointFolder
+from sim.identity import identity
 from sim.recorder import numeric_versions
 from sim.scenario import Scenario
 
@@ -77,14 +78,6 @@ class RunCheckpoints:
         apart = taken_apart(load(files[_USERS]), users)
         task = TaskState(files[_TASK], records[_TASK_SECONDS].item()) if _TASK in files else None
         return Saved(found.number, RunState(edge, apart, task.data if task else None), records, task, found.versions)
-
-
-def identity(scenario: Scenario) -> dict[str, object]:
-    """What must be the same for a run to go on: everything but where it runs and what stands beside it."""
-    tree = scenario.model_dump(mode="json", by_alias=True)
-    return {
-        key: value for key, value in tree.items() if key not in ("transport", "hosts", "trunk", "compare", "patience")
-    }
 
 
 def joined(users: Mapping[int, Flat]) -> Flat:

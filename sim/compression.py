@@ -31,9 +31,13 @@ class Compression(Config):
     acknowledgement: Literal["none"] | Rounded | TopK = "none"
 
 
-def codings(said: Rounded | Compression | None) -> Codings:
+Said = Literal["none"] | Rounded | Compression | None
+"""One word for all four tensors, or one for each."""
+
+
+def codings(said: Said) -> Codings:
     """How a run's tensors travel."""
-    if said is None:
+    if said is None or said == "none":
         return WHOLE
     if isinstance(said, str):
         one = Coding(said)
@@ -51,12 +55,12 @@ def _coding(said: str | TopK) -> Coding:
             return Coding()
 
 
-def savings(plan: RunPlan, said: Rounded | Compression | None) -> dict[str, dict[str, Any]] | None:
+def savings(plan: RunPlan, said: Said) -> dict[str, dict[str, Any]] | None:
     """By tensor: its coding, and the bytes of a slot of all users as they travel and whole; null without compression.
 
     A tensor that nobody sends has none.
     """
-    if said is None:
+    if said is None or said == "none":
         return None
     by_phase = (
         [user.features for user in plan.users],
@@ -66,7 +70,7 @@ def savings(plan: RunPlan, said: Rounded | Compression | None) -> dict[str, dict
     )
     return {
         name: {
-            "coding": getattr(codings(said), name).kind,
+            "coding": getattr(codings(said), name).kind.replace("full", "none"),
             "bytes_per_slot": sum(spec.nbytes for spec in specs),
             "whole_bytes_per_slot": sum(spec.whole for spec in specs),
         }

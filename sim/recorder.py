@@ -26,6 +26,7 @@ from sim.checkpoint_files import FOLDER
 from sim.compression import savings
 from sim.effective import effective
 from sim.flops import edge_flops
+from sim.identity import fingerprint
 from sim.json_files import write_json
 from sim.local import Outcome
 from sim.radio_records import RADIO, Bill, radio_batch
@@ -152,7 +153,7 @@ class Recorder:
         self._close_spools(done=status == "done")
         table = self._summary.table(perf_counter() - self._clock if self._wall is None else self._wall, digest)
         table |= {**described(self.step), "server_tasks": self.tasks.finish(), "events": self.events.counts}
-        table["compression"] = self._savings
+        table |= {"rounds_planned": self._scenario.rounds, "compression": self._savings}
         if self._bill:
             table |= {"bill": self._bill.table(), "bill_jain": self._bill.fairness()}
         write_json(self._folder / "summary.json", table)
@@ -196,6 +197,7 @@ class Recorder:
             **about(self._name, scenario.name),
             **kind,
             "threads": scenario.threads.model_dump(),
+            "fingerprint": fingerprint(scenario),
             **standing(self._started, status, error, digest),
             "parties": parties,
         }

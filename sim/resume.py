@@ -7,6 +7,7 @@ from typing import Any
 from edge_server.state import OtherShape
 from sim.checkpoint_files import NoCheckpoint
 from sim.checkpoints import RunCheckpoints, Saved
+from sim.identity import ELSEWHERE, fingerprint
 from sim.recorder import Recorder, Result, other_versions
 from sim.report.records import read_json
 from sim.runner import BadScenario, Part, Watcher, alone, finished, parts_of, run_one, run_parts
@@ -33,6 +34,8 @@ def resume_run(folder: Path, transport: str | None, address: str | None, watcher
     """
     parts = parts_of(load(folder / "scenario.yaml", transport=transport), folder)
     with alone(folder):
+        for part in parts:
+            _require_same(part)
         if all(_status(part) == "done" for part in parts):
             watcher.on_note(f"{folder} is done already")
             address, parts = None, [_elsewhere(part) for part in parts]
@@ -49,6 +52,19 @@ def _status(part: Part) -> str | None:
     """How the run ended, `running` if it was killed; None if it had not begun. Raises UnreadableRun."""
     manifest = part.folder / "manifest.json"
     return read_json(manifest)["status"] if manifest.exists() else None
+
+
+def _require_same(part: Part) -> None:
+    """Raises BadScenario unless the run began with this scenario, naming the field where a checkpoint knows it."""
+    manifest = part.folder / "manifest.json"
+    if not manifest.exists() or read_json(manifest).get("fingerprint") == fingerprint(part.design.scenario):
+        return
+    _saved(part, [])
+    places = " and ".join((", ".join(ELSEWHERE[:-1]), ELSEWHERE[-1]))
+    raise BadScenario(
+        f"{part.folder}: the scenario was changed after the run began; set it back, or start a new run with it "
+        f"(only {places} may change)"
+    )
 
 
 def _continued(part: Part, cluster: Any, watcher: Watcher) -> Result:
@@ -76,7 +92,8 @@ def _saved(part: Part, notes: list[str]) -> Saved | None:
     try:
         return RunCheckpoints(part.folder, scenario).newest(len(scenario.users), notes.append)
     except NoCheckpoint as error:
-        raise BadScenario(str(error)) from error
+        advice = "; set it back, or start a new run with it" if "is not of this run" in str(error) else ""
+        raise BadScenario(f"{error}{advice}") from error
 
 
 def _from(part: Part, saved: Saved | None) -> Part:

@@ -81,7 +81,7 @@ class _Tree(Config, Generic[Users]):
     users: Users
     edge: Edge
     radio: OfTheAir | None = None
-    compression: Rounded | Compression | None = None
+    compression: Literal["none"] | Rounded | Compression | None = None
     compare: tuple[Comparison, ...] = ()
     faults: tuple[()] = ()
     deadline: Annotated[float, Field(gt=0)] | None = None

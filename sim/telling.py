@@ -16,6 +16,9 @@ _MANY = 0.5
 def warn(result: Result, screen: Screen) -> None:
     """Notes what the numbers do not show: users left out of slots, utilities that the dual box was not made for."""
     for one in (result, *result.compared):
+        for user, utility in one.summary["utility_mean"].items():
+            if utility is None and one.summary["rounds"]:
+                screen.note(f"note: {one.name}: user {user!r} was never heard in time, so fairness is not defined")
         if rejected := one.summary["rejected"]:
             screen.note(
                 f"note: {one.name}: {rejected} slots of users were rejected; {one.folder}/events.jsonl names them"
@@ -30,7 +33,7 @@ def tell(result: Result, *, as_json: bool) -> None:
     if as_json:
         say_json(_as_dict(result))
         return
-    say_table([_row(one) for one in (result, *result.compared)], f"{result.name}: {result.status}")
+    say_table([_row(one) for one in (result, *result.compared)], f"{result.name}: {_standing(result)}")
     for one in (result, *result.compared):
         for task in one.summary["server_tasks"]:
             say(described(task, one.folder))
@@ -70,15 +73,26 @@ def _power_row(task: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _standing(result: Result) -> str:
+    """The status; of a stopped run how far it came: the last of those that began."""
+    last = (result, *result.compared)[-1]
+    if result.status != "stopped":
+        return result.status
+    return f"{last.name} stopped after {last.summary['rounds']} of {last.summary['rounds_planned']} rounds"
+
+
 def _row(result: Result) -> dict[str, Any]:
+    """With a radio: virtual seconds, and slots that users missed, in place of what the machine took."""
     summary = result.summary
+    on_air = summary["virtual_seconds"] is not None
+    sum_w = summary["sum_w_mean"]
+    own = {"sum |w|": sum_w, "virtual s": summary["virtual_seconds"], "missed": summary["deadline_misses"]}
+    here = {"Jain": summary["jain"], "sum |w|": sum_w, "slots/s": summary["slots_per_second"]}
     return {
         "run": result.name,
         "fairness": summary["fairness_mean"],
         "val. fairness": summary["val_fairness_mean"],
         "worst u": summary["worst_utility"],
-        "Jain": summary["jain"],
-        "sum |w|": summary["sum_w_mean"],
-        "slots/s": summary["slots_per_second"],
+        **(own if on_air else here),
         "digest": (result.digest or "-")[:8],
     }

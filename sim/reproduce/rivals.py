@@ -148,7 +148,8 @@ RIVALS = Experiment(
     "target, alpha 1; lower regret is better. Rainbow MNIST: outer rule continue, SGD 0.1 whatever the sum of weights; "
     "higher validation fairness is better. Constant weights are tuned over a grid on the same seeds, in hindsight. "
     "`scalars`: the rule reads one number per user; `gramian`: all inner products of the users' gradients. "
-    "At alpha 1 `fairgrad` is `nash_mtl`.",
+    "At alpha 1 `fairgrad` is `nash_mtl`. The edge's times are medians of runs beside each other on a busy machine: "
+    "rough, and up to three times what an idle one takes.",
     ("rivals",),
     ("rivals",),
     3,

@@ -335,3 +335,18 @@ def test_two_processes_cannot_go_on_with_one_run(tmp_path: Path) -> None:
     stopped(tmp_path, deep(), 3)
     with locked(tmp_path / "out"), pytest.raises(BadScenario, match=f"is in use by process {os.getpid()} on "):
         resume_run(tmp_path / "out", None, None, Watcher())
+
+
+def test_an_edited_scenario_is_refused_also_without_a_checkpoint(tmp_path: Path) -> None:
+    """Killed before the first checkpoint, in a comparison, or with another list of comparisons."""
+    entry = {"name": "equal", "edge.aggregator": {"kind": "constant", "weights": "equal"}}
+    stopped(tmp_path, deep(compare=[entry]), 2)
+    scenario = tmp_path / "out/scenario.yaml"
+    before = scenario.read_text()
+    for there, here in (("weights: equal", "weights: [1.0, 1.0, 2.0]"), ("alpha: 1.0", "alpha: 2.0")):
+        assert there in before
+        scenario.write_text(before.replace(there, here))
+        with pytest.raises(BadScenario, match=r"set it back, or start a new run with it"):
+            resume_run(tmp_path / "out", None, None, Watcher())
+    scenario.write_text(before.replace("patience: 60.0", "patience: 30.0"))
+    assert resume_run(tmp_path / "out", None, None, Watcher()).status == "done"
