@@ -9,7 +9,7 @@ from torch import Tensor
 from edge_server.aggregators.base import State
 from edge_server.outer import OuterLoop
 from edge_server.parameter_free import Learner
-from edge_server.state import Flat, flattened, restored
+from edge_server.state import Flat, flattened, require_all, restored
 from edge_server.step_size import Guess
 
 _EDGE = "edge"
@@ -51,4 +51,6 @@ class Boundary:
 def given_back(like: Remembered, state: Mapping[str, Tensor]) -> tuple[Remembered, list[float], dict[str, Tensor]]:
     """A boundary's remembered, residuals and owed, for a run that is built like that one. Raises OtherShape."""
     owed = {name.removeprefix(_OWED): values for name, values in state.items() if name.startswith(_OWED)}
-    return restored(like, state, _EDGE), state[_RESIDUALS].tolist(), owed
+    remembered = restored(like, state, _EDGE)
+    require_all(state, remembered, _EDGE)
+    return remembered, state[_RESIDUALS].tolist(), owed

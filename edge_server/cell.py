@@ -180,6 +180,8 @@ class Cell:
                 continue
             wanted = user.trainable_front and k not in rejected
             gradient = feature_gradients[k] if wanted else None
+            if gradient is not None:
+                self._judge.require_fit(k, gradient)
             self.gradients[k] = gradient is not None
             message = closing(t, i, rejected.get(k), gradient, self._returns[k])
             self._set_next(message.rejected.next if k in rejected else message.acknowledgement.next, k, t, i + 1)

@@ -10,6 +10,7 @@ from edge_server.messages import BadField, read_tensor
 from edge_server.plan import RunPlan
 from edge_server.record import Event
 from protos import edge_pb2 as pb
+from protos.narrow import LARGEST_FLOAT16
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -72,6 +73,15 @@ class Judge:
         known = seconds if isfinite(seconds) else None
         self._event({"event": "late", "user": self._plan.users[k].name, **self.key, "of": what, "seconds": known})
 
+    def require_fit(self, k: int, gradient: Tensor) -> None:
+        """Raises RunFailed for a feature gradient that its coding cannot hold: the edge has stepped already."""
+        coding = self._plan.users[k].codings.acknowledgement
+        if coding.kind == "float16" and (largest := float(gradient.abs().max())) > LARGEST_FLOAT16:
+            raise RunFailed(
+                f"user {self._plan.users[k].name!r}, {self.where}: its feature gradient reaches {largest:.6g}, beyond "
+                f"{LARGEST_FLOAT16:g}, the most that float16 holds: set compression.acknowledgement to bfloat16 or none"
+            )
+
     def take(self) -> dict[int, pb.Rejected]:
         """What the rejected users are to be told; from now on nobody is rejected."""
         rejected, self._rejected = self._rejected, {}
@@ -87,7 +97,8 @@ class Judge:
         if len(bad) == in_time > 1:
             said = bad[0]
             diverged = ": the model has diverged; lower edge.primal.step or set edge.primal.cap"
-            advice = diverged if said.code == pb.Rejected.NOT_FINITE else ""
+            narrow = ": set compression to bfloat16 or none, or scale the data; or the model has diverged"
+            advice = "" if said.code != pb.Rejected.NOT_FINITE else narrow if "float16" in said.reason else diverged
             raise RunFailed(f"every user was rejected in {self.where} ({said.field}: {said.reason}){advice}")
 
 

@@ -63,7 +63,10 @@ def _in_levels(values: Floats, rng: np.random.Generator) -> Narrow:
 
 
 def _largest(values: Floats, kept: int) -> Narrow:
-    """The `kept` largest of values [n] by magnitude; NaN counts as largest."""
-    places = np.sort(np.argpartition(np.abs(values), len(values) - kept)[len(values) - kept :])
+    """The `kept` largest of values [n] by magnitude, the first of equal ones; NaN counts as infinite."""
+    size = np.where(np.isnan(values), np.inf, np.abs(values))
+    least = np.partition(size, len(size) - kept)[len(size) - kept]
+    above = np.flatnonzero(size > least)
+    places = np.sort(np.concatenate([above, np.flatnonzero(size == least)[: kept - len(above)]]))
     little = values.dtype.newbyteorder("<")
     return Narrow(values[places].astype(little).tobytes(), indices=places.astype("<u4").tobytes())

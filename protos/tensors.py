@@ -111,11 +111,14 @@ def _widened(message: pb.Tensor, spec: Spec) -> NDArray[np.floating]:
         _require_scale(sent.scale)
     if coding.kind == "top_k":
         _require_places(sent.indices, spec)
+    if coding.kind == "int8" and b"\x80" in sent.data:
+        raise BadTensor("it holds -128; an int8 is in [-127, 127]")
     values = widened(sent, coding, WIRE[spec.dtype][1], spec.size).reshape(spec.shape)
     try:
         _require_finite(values)
     except NotFinite as error:
-        limit = f"; float16 holds at most {LARGEST_FLOAT16:g}" if coding.kind == "float16" else ""
+        told = coding.kind == "float16" and "inf" in str(error)
+        limit = f"; float16 holds at most {LARGEST_FLOAT16:g}" if told else ""
         raise NotFinite(f"{error}{limit}") from None
     return values
 
@@ -155,7 +158,7 @@ def _extra(message: pb.Tensor, spec: Spec) -> str:
     kind = spec.coding.kind
     if message.indices and kind != "top_k":
         return f"{len(message.indices)} bytes of indices"
-    return f"a scale of {message.scale:g}" if message.scale and kind != "int8" else ""
+    return f"a scale of {message.scale:g}" if repr(message.scale) != "0.0" and kind != "int8" else ""
 
 
 def _require_finite(values: NDArray[np.floating]) -> None:

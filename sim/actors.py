@@ -204,6 +204,7 @@ class HostActor:
             everybody = taken_apart(load(state), len(self._design.plan.users))
             self._design = replace(self._design, state=RunState({}, everybody))
         self._users = users
+        self._over = False
         self._sessions: list[Session] = []
 
     async def prepare(self) -> bytes:
@@ -227,9 +228,20 @@ class HostActor:
             return b""
         except RunFailed as failure:
             return str(failure).encode()
+        finally:
+            self._over = True
         return b""
 
     async def kept(self, round_: int) -> bytes:
-        """The users' states before this round, by their place in the scenario."""
-        states = await users_at(self._sessions, round_, lambda: None)
+        """The users' states before this round, by their place in the scenario; nothing if they never get there."""
+        until = perf_counter() + self._design.plan.patience
+
+        def check() -> None:
+            if self._over or perf_counter() > until:
+                raise RunFailed(f"its users did not come to the end of round {round_ - 1}")
+
+        try:
+            states = await users_at(self._sessions, round_, check)
+        except RunFailed:
+            return b""
         return save(joined(dict(zip(self._users, states, strict=True))))

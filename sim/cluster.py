@@ -99,7 +99,7 @@ class _Run:
         placed = shares(len(design.plan.users), design.scenario.hosts, self._cores())
         host = ray.remote(HostActor).options(scheduling_strategy="SPREAD", **actor)
         self._hosts = {host.remote(recipe, share, users(share)): f"users {_range(design, share)}" for share in placed}
-        self._users = len(design.plan.users)
+        self._users, self._patience = len(design.plan.users), design.plan.patience
         self._lives: dict[Any, str] = {}
 
     def _cores(self) -> int:
@@ -162,8 +162,16 @@ class _Run:
     def _users_at(self, round_: int) -> list[Flat]:
         """Every user's state before this round, in scenario order."""
         asked = {host.kept.remote(round_): name for host, name in self._hosts.items()}
-        found = [load(self._get(reference, f"the host of {name}")) for reference, name in asked.items()]
-        return taken_apart({name: values for part in found for name, values in part.items()}, self._users)
+        late = f"did not come to the end of round {round_ - 1} within patience ({self._patience:g} s)"
+        self._ray.wait([*asked], num_returns=len(asked), timeout=self._patience + _LAST_WORDS)
+        found: Flat = {}
+        for reference, name in asked.items():
+            if not self._ray.wait([reference], timeout=0)[0] or not (
+                data := self._get(reference, f"the host of {name}")
+            ):
+                raise RunFailed(self._host_failure() or f"{name} {late}")
+            found |= load(data)
+        return taken_apart(found, self._users)
 
     def _check_host(self, life: Any) -> None:
         failure = self._get(life, f"the host of {self._lives.pop(life)}")

@@ -5,9 +5,15 @@ from numpy.typing import NDArray
 
 Utilities = NDArray[np.float64]
 
+_SQUARABLE = 1e150
+"""Squares of numbers below this, and of their sums, are float64."""
+
 
 def jain(utility: Utilities) -> float:
     """Jain's index (sum u)^2 / (K sum u^2) of utility [K]: 1 when all are equal, 1/K when one has everything."""
+    largest = float(np.abs(utility).max())
+    if largest > _SQUARABLE:
+        utility = utility / largest
     squares = float((utility**2).sum())
     return float(utility.sum()) ** 2 / (len(utility) * squares) if squares else np.nan
 

@@ -1,7 +1,9 @@
 """What makes two scenarios the same run: everything but where it runs."""
 
 import json
-from hashlib import sha256
+import os
+from collections.abc import Iterator
+from hashlib import file_digest, sha256
 from typing import Any
 
 from sim.scenario import Scenario
@@ -16,8 +18,24 @@ def identity(scenario: Scenario) -> dict[str, Any]:
 
 
 def fingerprint(scenario: Scenario) -> str:
-    """SHA-256 of the scenario, comparisons included."""
-    return sha256(json.dumps(_kept(scenario), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    """SHA-256 of the scenario, comparisons included, and of the files that it names."""
+    tree = _kept(scenario)
+    content = {"scenario": tree, "files": {path: _hash(path) for path in sorted({*_files(tree)})}}
+    return sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _files(tree: Any) -> Iterator[str]:
+    """Every text in a scenario that is the path of a file, or of a policy's two."""
+    if isinstance(tree, dict | list):
+        for part in tree.values() if isinstance(tree, dict) else tree:
+            yield from _files(part)
+    elif isinstance(tree, str) and os.path.isabs(tree):
+        yield from (path for ending in ("", ".safetensors", ".json") if os.path.isfile(path := tree + ending))
+
+
+def _hash(path: str) -> str:
+    with open(path, "rb") as file:
+        return file_digest(file, "sha256").hexdigest()
 
 
 def _kept(scenario: Scenario) -> dict[str, Any]:

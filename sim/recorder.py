@@ -1,6 +1,5 @@
 """One run's directory, from its first line to its digest (contract.md)."""
 
-import json
 import platform
 import traceback
 from collections.abc import Mapping
@@ -32,7 +31,9 @@ from sim.local import Outcome
 from sim.radio_records import RADIO, Bill, radio_batch
 from sim.records import ROUNDS, SLOTS, DigestRows, Events, Journal, Traces, rounds_batch, slots_batch
 from sim.report.files import UnreadableRun, read_table
+from sim.report.records import read_json
 from sim.server_task_records import ServerTaskRecords
+from sim.spools import Spool
 from sim.step import Step, described
 from sim.streams import write_streams
 from sim.summary import Summary
@@ -87,7 +88,8 @@ class Recorder:
         self._bill = _bill(design)
         self._savings = savings(design.plan, scenario.compression)
         spools = folder / FOLDER
-        self._traces = Traces(folder / "parameters.npz", spools, first)
+        hashes = {name: bytes(sha.tolist()) for name, sha in (records or {}).items() if sha.dtype == torch.uint8}
+        self._traces = Traces(folder / "parameters.npz", spools, first, hashes)
         self.tasks = ServerTaskRecords(folder, scenario.edge.server_tasks, scenario.seed, task)
         self._digest_rows = DigestRows(spools, scenario.slots, len(self._users), first)
         rule = scenario.edge.aggregator
@@ -95,7 +97,8 @@ class Recorder:
         self._before = 0.0
         if records is not None:
             self._restore(records)
-        (folder / "scenario.yaml").write_text(effective(scenario), encoding="utf-8")
+        if not goes_on:
+            (folder / "scenario.yaml").write_text(effective(scenario), encoding="utf-8")
         self._manifest("running")
 
     def write_streams(self) -> None:
@@ -121,16 +124,22 @@ class Recorder:
         for journal in (self._slots, self._rounds, self._radio):
             if journal:
                 journal.sync()
-        for spool in (self._digest_rows.spool, *self._traces.spools):
+        for spool in self._spools:
             spool.sync()
         wall = torch.tensor(self._wall or self._before, dtype=torch.float64)
-        return self._summary.state() | (self._bill.state() if self._bill else {}) | {_WALL: wall}
+        hashes = {spool.name: torch.tensor([*spool.sha256()], dtype=torch.uint8) for spool in self._spools}
+        return self._summary.state() | (self._bill.state() if self._bill else {}) | {_WALL: wall} | hashes
 
     def _restore(self, records: Flat) -> None:
         self._summary.restore(records)
         if self._bill:
             self._bill.restore(records)
         self._before = self._wall = records[_WALL].item()
+        self._digest_rows.spool.require(bytes(records[self._digest_rows.spool.name].tolist()))
+
+    @property
+    def _spools(self) -> list[Spool]:
+        return [self._digest_rows.spool, *self._traces.spools]
 
     def _add_radio(self, record: RoundRecord, radio: RadioRecord) -> None:
         if self._radio:
@@ -150,7 +159,6 @@ class Recorder:
         if self._radio:
             self._radio.finish()
         self._traces.finish()
-        self._close_spools(done=status == "done")
         table = self._summary.table(perf_counter() - self._clock if self._wall is None else self._wall, digest)
         table |= {**described(self.step), "server_tasks": self.tasks.finish(), "events": self.events.counts}
         table |= {"rounds_planned": self._scenario.rounds, "compression": self._savings}
@@ -162,11 +170,12 @@ class Recorder:
             "users": dict(zip(self._users, (user.hex() for user in outcome.users), strict=True)),
         }
         self._manifest(status, digest, error, parties)
+        self._close_spools(done=status == "done")
         return Result(self._name, self._folder, status, digest, table)
 
     def _close_spools(self, *, done: bool) -> None:
         """A run that is done goes on from nowhere."""
-        for spool in (self._digest_rows.spool, *self._traces.spools):
+        for spool in self._spools:
             spool.remove() if done else spool.close()
         with suppress(OSError):
             (self._folder / FOLDER).rmdir()
@@ -206,7 +215,7 @@ class Recorder:
 
 def begun(folder: Path) -> datetime:
     """When the run in `folder` was started."""
-    return datetime.fromisoformat(json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["started"])
+    return datetime.fromisoformat(read_json(folder / "manifest.json")["started"])
 
 
 def _journal(folder: Path, name: str, schema: pa.Schema, rounds: int, rows: int) -> Journal:

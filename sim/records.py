@@ -3,7 +3,7 @@
 import json
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from edge_server.record import APPLIED, STATUS, Event, Floats, RoundRecord, Trace
 from sim.fairness_measures import last_known
+from sim.report.records import read_events
 from sim.spools import Spool
 
 Counts = NDArray[np.int64]
@@ -88,7 +89,7 @@ class Journal:
         self._writer = pa.ipc.new_stream(self._file, schema)
         for batch in kept.to_batches() if kept is not None else ():
             self.append(batch)
-        self._file.flush()
+        self.sync()
         partial.replace(self._arrows)
         self._parquet.unlink(missing_ok=True)
 
@@ -116,6 +117,8 @@ class Journal:
                     parquet.write_table(pa.Table.from_batches(batches))
                     batches = []
             parquet.write_table(pa.Table.from_batches(batches, journal.schema))
+        with self._parquet.open("rb") as written:
+            os.fsync(written.fileno())
         self._arrows.unlink()
 
 
@@ -143,9 +146,8 @@ class Events:
 
 
 def _named(path: Path) -> list[str]:
-    """The names of the events that are there."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return [json.loads(line)["event"] for line in lines]
+    """The names of the events that are there. Raises UnreadableRun, naming the line."""
+    return [str(event.get("event")) for event in read_events(path)[0]]
 
 
 def _cut_unfinished_line(path: Path) -> None:
@@ -174,9 +176,9 @@ class DigestRows:
 class Traces:
     """`parameters.npz`, gathered round by round on disk."""
 
-    def __init__(self, path: Path, folder: Path, rounds: int = 0):
-        """folder: of what is gathered. rounds: how many are there already."""
-        self._path, self._folder, self._rounds = path, folder, rounds
+    def __init__(self, path: Path, folder: Path, rounds: int = 0, hashes: Mapping[str, bytes] | None = None):
+        """folder: of what is gathered. rounds: how many are there already. hashes: SHA-256 of what they left."""
+        self._path, self._folder, self._rounds, self._hashes = path, folder, rounds, hashes or {}
         self._spools: dict[str, tuple[Spool, tuple[int, ...]]] = {}
 
     def append(self, trace: Trace) -> None:
@@ -184,6 +186,8 @@ class Traces:
         for name, values in _traced(trace).items():
             if name not in self._spools:
                 spool = Spool(self._folder / f"{name}.f64", values.size, self._rounds)
+                if spool.name in self._hashes:
+                    spool.require(self._hashes[spool.name])
                 self._spools[name] = spool, values.shape
             self._spools[name][0].append(values)
 

@@ -62,7 +62,8 @@ def _require_same(part: Part) -> None:
     _saved(part, [])
     places = " and ".join((", ".join(ELSEWHERE[:-1]), ELSEWHERE[-1]))
     raise BadScenario(
-        f"{part.folder}: the scenario was changed after the run began; set it back, or start a new run with it "
+        f"{part.folder}: the scenario, or a file that it names, was changed after the run began; set it back, or start "
+        f"a new run with it "
         f"(only {places} may change)"
     )
 

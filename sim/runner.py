@@ -197,7 +197,11 @@ def finished(part: Part, recorder: Recorder, cluster: Any, watcher: Watcher) -> 
         raise
     except Exception as error:
         line = f"{type(error).__name__}: {error}"
-        recorder.fail(line, error)
+        try:
+            recorder.fail(line, error)
+        except OSError as second:
+            advice = f"free space or mend {folder}, then: equiran resume {folder}"
+            raise RunError(f"{name}: {line}; its end could not be written ({second}): {advice}") from error
         raise RunError(f"{name}: {line}; events.jsonl in {folder} says where") from error
     return recorder.finish("stopped" if outcome.stopped else "done", outcome)
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -22,17 +23,34 @@ class Spool:
     def __init__(self, path: Path, per_round: int, rounds: int = 0):
         self._path, self._per_round = path, per_round
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("r+b" if rounds else "w+b")
-        kept, there = 8 * per_round * rounds, self._file.seek(0, os.SEEK_END)
-        if there < kept:
-            self._file.close()
+        kept = 8 * per_round * rounds
+        if (there := path.stat().st_size if path.exists() else 0) < kept:
             raise SpoolDamaged(f"{path} has {there:,} bytes, {rounds} rounds need {kept:,}; run the scenario again")
+        self._file = path.open("r+b" if rounds else "w+b")
         self._file.truncate(kept)
-        self._file.seek(kept)
+        self._hash = sha256()
+        for chunk in self.chunks():
+            self._hash.update(chunk)
 
     def append(self, values: Floats) -> None:
         """One round's numbers, `per_round` of them in all."""
-        self._file.write(np.where(np.isnan(values), np.nan, values).astype("<f8").tobytes())
+        data = np.where(np.isnan(values), np.nan, values).astype("<f8").tobytes()
+        self._hash.update(data)
+        self._file.write(data)
+
+    @property
+    def name(self) -> str:
+        """Of its file."""
+        return self._path.name
+
+    def sha256(self) -> bytes:
+        """Of all that was appended."""
+        return self._hash.digest()
+
+    def require(self, digest: bytes) -> None:
+        """Raises SpoolDamaged unless what is there is what had this SHA-256."""
+        if digest != self.sha256():
+            raise SpoolDamaged(f"{self._path} is damaged: its SHA-256 is not the one it had; run the scenario again")
 
     def sync(self) -> None:
         """What was appended would survive a power cut."""

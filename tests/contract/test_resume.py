@@ -1,6 +1,5 @@
 """A run that was stopped, interrupted or killed ends at the bits of one that was not, on any transport."""
 
-import json
 import os
 import signal
 import subprocess
@@ -8,19 +7,23 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from test_end_to_end_reference import BASE, data, edge
 
 import runs
+from edge_server.aggregators.base import Slot, State
+from edge_server.fairness import AlphaFair
 from sim import checkpoints
-from sim.recorder import Result
+from sim.recorder import Recorder, Result
 from sim.resume import resume_run
-from sim.runner import BadScenario, Watcher
+from sim.runner import BadScenario, RunError, Watcher
 from sim.runner import run as run_scenario
 
 ROOT = Path(__file__).parents[2]
@@ -234,32 +237,16 @@ def test_interrupted_it_keeps_its_last_whole_round(tmp_path: Path) -> None:
 @pytest.mark.parametrize("who", ["ray::HostActor", "ray::PlacedEdge"])
 def test_a_process_of_ray_is_killed(tmp_path: Path, who: str) -> None:
     """The run ends with one line that names who died, and goes on from its last checkpoint."""
-    tree = runs.changed(deep(), rounds=400)
+    tree = runs.changed(deep(), rounds=60)
     with started(runs.write(tmp_path, tree), tmp_path / "out", "ray") as process:
         wait_for(tmp_path / "out", 3)
         os.kill(_descendant(process.pid, who), signal.SIGKILL)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 1
     assert said.count("\n") == 1, said
-    (at,) = sorted((tmp_path / "out/checkpoints").glob("0*"))[-1:]
-    short = runs.changed(tree, rounds=int(at.name) + 2)
-    whole = runs.run(tmp_path / "whole", short)
-    shortened(tmp_path / "out", int(at.name) + 2)
+    whole = runs.run(tmp_path / "whole", tree)
     result = resume_run(tmp_path / "out", "memory", None, Watcher())
     assert result.digest == whole.digest
-
-
-def shortened(folder: Path, rounds: int) -> None:
-    """The same run with fewer rounds to come, so that a test need not wait for them."""
-    scenario = folder / "scenario.yaml"
-    scenario.write_text(scenario.read_text().replace("rounds: 400", f"rounds: {rounds}"))
-    for manifest in folder.glob("checkpoints/0*/manifest.json"):
-        content = json.loads(manifest.read_text())
-        content["scenario"]["rounds"] = rounds
-        content.pop("sha256")
-        from sim.checkpoint_files import manifest_hash
-
-        manifest.write_text(json.dumps({**content, "sha256": manifest_hash(content)}))
 
 
 def _descendant(parent: int, name: str) -> int:
@@ -350,3 +337,103 @@ def test_an_edited_scenario_is_refused_also_without_a_checkpoint(tmp_path: Path)
             resume_run(tmp_path / "out", None, None, Watcher())
     scenario.write_text(before.replace("patience: 60.0", "patience: 30.0"))
     assert resume_run(tmp_path / "out", None, None, Watcher()).status == "done"
+
+
+def test_rows_that_are_damaged_are_said(tmp_path: Path) -> None:
+    stopped(tmp_path, deep(), 3)
+    rows = tmp_path / "out/checkpoints/rows.f64"
+    content = bytearray(rows.read_bytes())
+    content[100] ^= 1
+    rows.write_bytes(content)
+    with pytest.raises(BadScenario, match=r"rows.f64 is damaged: its SHA-256"):
+        resume_run(tmp_path / "out", None, None, Watcher())
+
+
+def test_data_that_were_changed_are_refused(tmp_path: Path) -> None:
+    tree = theory(tmp_path / "data")
+    stopped(tmp_path, tree, 1)
+    x, y = data(6, 3, 2)
+    runs.arrays(tmp_path / "data", x, y)
+    with pytest.raises(BadScenario, match=r"the scenario, or a file that it names, was changed after the run began"):
+        resume_run(tmp_path / "out", None, None, Watcher())
+
+
+def test_killed_while_it_writes_its_end_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything is there but the last word: the rows stay until the manifest says done."""
+    whole = runs.run(tmp_path / "whole", deep())
+    real = Recorder._manifest
+
+    def cut(self: Recorder, status: str, *args: Any) -> None:
+        if status == "done":
+            raise SystemExit(9)
+        real(self, status, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "PAUSE", 0)
+        patch.setattr(Recorder, "_manifest", cut)
+        with pytest.raises(SystemExit):
+            run_scenario(runs.loaded(tmp_path, deep()), tmp_path / "out", None, Watcher())
+    result = resume_run(tmp_path / "out", None, None, Watcher())
+    assert result.digest == whole.digest
+    same(result.folder, whole.folder)
+
+
+@pytest.mark.parametrize("transport", ["memory", "grpc", "ray"])
+def test_a_user_that_dies_at_a_boundary_ends_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_on_ray, transport: str
+) -> None:
+    """On the last acknowledgement of a round, a gradient that bfloat16 cannot hold, while the round is to be saved."""
+    monkeypatch.setattr(checkpoints, "PAUSE", 0)
+    x, y = np.ones((3, 1, 2, 2, 3)), np.zeros((3, 1, 2, 2))
+    y[:, :, 0] = 1e150
+    edge_ = edge(BASE) | {"encoder": {"kind": "linear", "initial": "default"}, "meta": {"rule": "continue"}}
+    tree = runs.arrays(tmp_path, x, y, edge=edge_, compression={"acknowledgement": "bfloat16"}, patience=5.0)
+    for user in tree["users"]:
+        user["front"] = {"kind": "mlp", "width": 3, "step": 1e-300}
+    for _ in range(3):
+        with pytest.raises(RunError, match=r"user 'u0' (failed: NotFinite: -?inf at index|was lost in )"):
+            run_on_ray(tmp_path / os.urandom(4).hex(), tree, transport)
+
+
+class Counting:
+    """An aggregator of one's own whose state has all sorts of parts."""
+
+    cost = "scalars"
+
+    def __init__(self, fairness: AlphaFair) -> None:
+        self.fairness = fairness
+
+    def start(self, users: int) -> "Kept":
+        plain = State.of(torch.full((users,), -1.0 / users, dtype=torch.float64))
+        return Kept(**vars(plain), before=None, pair=(0, torch.zeros(users)), seen={"slots": 0}, even=True)
+
+    def begin_round(self, state: State) -> State:
+        return replace(state, slot=0, rounds=state.rounds + 1)
+
+    def weights(self, state: State, slot: Slot) -> torch.Tensor:
+        before = getattr(state, "before", None)
+        return state.w if before is None else state.w * (1 + 0.1 * torch.tanh(before))
+
+    def step(self, state: State, slot: Slot) -> State:
+        assert isinstance(state, Kept)
+        count, total = state.pair
+        return replace(
+            state, slot=state.slot + 1, before=slot.losses.nan_to_num(), even=not state.even,
+            pair=(count + 1, total + 1), seen={"slots": state.seen["slots"] + 1},
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Kept(State):
+    before: torch.Tensor | None
+    pair: tuple[int, torch.Tensor]
+    seen: dict[str, int]
+    even: bool
+
+
+def test_an_aggregator_of_ones_own_goes_on_with_its_state(tmp_path: Path) -> None:
+    own = {"kind": f"{__name__}:Counting", "u_min": 1.0, "u_max": 3.3}
+    tree = runs.changed(deep(), edge__aggregator=own)
+    whole = runs.run(tmp_path / "whole", tree)
+    stopped(tmp_path, tree, 2)
+    assert resume_run(tmp_path / "out", None, None, Watcher()).digest == whole.digest
