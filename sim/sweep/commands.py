@@ -35,7 +35,7 @@ def sweep(
     Values are the inside of a YAML list: commas part them, but not inside {..}, [..] or quotes. A run that is done
     is not repeated: after Ctrl-C or a kill, or with more values or seeds, the same command goes on.
 
-    Example: equiran sweep scenarios/stress/conflict.yaml --over edge.aggregator.alpha=0,1,2 --seeds 3
+    Example: equiran sweep scenarios/stress/conflict.yaml --over slots=8,16,32 --seeds 3
 
     Lists and mappings: --over 'edge.aggregator={kind: constant, weights: equal},{kind: mgda}'
     """

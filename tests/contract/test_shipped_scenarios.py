@@ -19,6 +19,7 @@ PROMISED = {
     "quickstart.yaml", "owo_fmtl/golden.yaml", "owo_fmtl/fig2_stochastic.yaml", "owo_fmtl/fig2_alternate.yaml",
     "owo_fmtl/fig2_random.yaml", "stress/conflict.yaml", "stress/half.yaml", "stress/pingpong_64_users.yaml",
     "cluster/rainbow.yaml", "power/beside_slots.yaml", "radio/trained_beside.yaml",
+    "radio/compressed.yaml", "radio/deadline_pingpong.yaml",
 }  # fmt: skip
 POLICY = ["radio/crowd.yaml", "radio/policies.yaml"]
 """They take a network that `equiran train-power` left."""
