@@ -81,9 +81,23 @@ def _fact_column(run: Run) -> dict[str, str]:
         "encoder": in_words(edge.get("encoder")),
         "primal": in_words(edge.get("primal")),
         "outer rule": in_words(edge.get("meta")),
+        **_air(run.scenario),
         "started": str(manifest.get("started", "?")),
         "finished": str(manifest.get("finished") or "not yet"),
         "error": str(manifest.get("error") or DASH),
+    }
+
+
+def _air(scenario: Json) -> dict[str, str]:
+    """What messages go through, and who is waited for; dashes without a radio, without a coding."""
+    radio = scenario.get("radio")
+    coding = scenario.get("compression")
+    return {
+        "radio": in_words(radio) if radio else DASH,
+        "deadline": f"{scenario['deadline']:g} s, {scenario.get('on_user_failure')}"
+        if scenario.get("deadline")
+        else DASH,
+        "compression": DASH if coding in (None, "none") else in_words(coding),
     }
 
 

@@ -30,6 +30,8 @@ def summary_lines(rows: Sequence[Row]) -> list[Line]:
         Line("slots with a capped gradient", [DASH if row.capped is None else str(row.capped) for row in rows]),
         Line("bytes up per user", [_per_user(row, "up") for row in rows]),
         Line("bytes down per user", [_per_user(row, "down") for row in rows]),
+        Line("virtual time", [seconds(row.virtual_seconds) for row in rows]),
+        Line("slots missed at the deadline", [DASH if row.missed is None else str(row.missed) for row in rows]),
         Line("wall time", [seconds(row.wall_seconds) for row in rows]),
         Line("slots per second", [number(row.slots_per_second) for row in rows]),
         Line("digest", [(row.digest or DASH)[:12] for row in rows]),

@@ -18,7 +18,8 @@ FEW_USERS = 8
 class Row:
     """One run in one line; None where the records do not say. Bytes are totals of slot messages, times seconds.
 
-    capped: slots in which the scenario's gradient cap was used; None without a cap.
+    capped: slots in which the scenario's gradient cap was used; None without a cap. virtual_seconds: on the radio's
+    clock. missed: slots of users beyond the deadline; None without one.
     """
 
     run: str
@@ -40,6 +41,8 @@ class Row:
     regret: float | None
     capped: int | None
     bytes: dict[str, dict[str, int]]
+    virtual_seconds: float | None
+    missed: int | None
     wall_seconds: float | None
     slots_per_second: float | None
     digest: str | None
@@ -89,6 +92,8 @@ def row(run: Run) -> Row:
         regret=_told(summary.get("regret_mean"), mean(run.rounds.shared("regret"))),
         capped=_capped(run),
         bytes=user_bytes(run),
+        virtual_seconds=_told(summary.get("virtual_seconds"), None),
+        missed=summary.get("deadline_misses") if run.scenario.get("deadline") else None,
         wall_seconds=_told(summary.get("wall_seconds"), None),
         slots_per_second=_told(summary.get("slots_per_second"), None),
         digest=summary.get("digest") or manifest.get("digest"),

@@ -3,6 +3,7 @@
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from report_runs import write_run
 
+import runs
 from sim.report import build as report
 from sim.report.page import compose
 from sim.report.words import number, size
@@ -279,3 +281,17 @@ def test_matplotlib_is_left_as_it_was(tmp_path):
 def test_without_a_directory_there_is_nothing_to_report():
     with pytest.raises(ValueError, match="at least one run directory"):
         report.build([])
+
+
+def test_a_run_on_the_air_says_so(tmp_path: Path) -> None:
+    """Radio, deadline and compression as facts; virtual time and missed slots as measures; none of them without."""
+    radio = {"kind": "rayleigh", "loss_db": [0.0, 0.0, 6.0], "user_power": [1.0, 1.0, 0.4]}
+    tree = runs.digits(many=3, rounds=2, slots=3, radio=radio, deadline=0.35, compression="float16")
+    on_air = runs.run(tmp_path / "air", tree).folder
+    plain = runs.run(tmp_path / "plain", runs.digits(many=2)).folder
+    page = report.build([on_air]).html.read_text(encoding="utf-8")
+    for words in ("virtual time", "slots missed at the deadline", "0.35 s, drop", "rayleigh, ", ">float16<"):
+        assert words in page, words
+    without = report.build([plain]).html.read_text(encoding="utf-8")
+    assert "virtual time" not in without
+    assert "slots missed" not in without
