@@ -257,7 +257,8 @@ def _tell_start(found: dict[str, Any]) -> None:
     say_table(rows, "from nothing to the first slot")
     for kind in starts.KINDS:
         low, high = found[f"{kind}_ratio_quartiles"]
-        say(f"{kind}: half of the {found['turns']} turns between {low:.2f} and {high:.2f}")
+        met = "within" if found[f"{kind}_ratio"] <= found[f"{kind}_bar"] else "above"
+        say(f"{kind}: {met} our bar of {found[f'{kind}_bar']:g}; half of the {found['turns']} turns between {low:.2f} and {high:.2f}")
     say("floor: import torch; with ray, ray.init and one actor that imports torch")
     say(f"machine: {_machine(found)}")
 
