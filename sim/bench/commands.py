@@ -257,8 +257,9 @@ def _tell_start(found: dict[str, Any]) -> None:
     say_table(rows, "from nothing to the first slot")
     for kind in starts.KINDS:
         low, high = found[f"{kind}_ratio_quartiles"]
-        met = "within" if found[f"{kind}_ratio"] <= found[f"{kind}_bar"] else "above"
-        say(f"{kind}: {met} our bar of {found[f'{kind}_bar']:g}; half of the {found['turns']} turns between {low:.2f} and {high:.2f}")
+        bar = found[f"{kind}_bar"]
+        met = f"{'within' if found[f'{kind}_ratio'] <= bar else 'above'} our bar of {bar:g}"
+        say(f"{kind}: {met}; half of the {found['turns']} turns between {low:.2f} and {high:.2f}")
     say("floor: import torch; with ray, ray.init and one actor that imports torch")
     say(f"machine: {_machine(found)}")
 
