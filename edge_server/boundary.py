@@ -43,7 +43,7 @@ class Boundary:
     owed: Mapping[str, Tensor]
 
     def state(self) -> Flat:
-        """All of it, by name."""
+        """All of it, by name. Raises OtherShape where a rule remembers what cannot be saved."""
         lists = {_RESIDUALS: torch.tensor(self.residuals[: self.known], dtype=torch.float64)}
         return flattened(self.remembered, _EDGE) | lists | {_OWED + user: values for user, values in self.owed.items()}
 

@@ -136,6 +136,17 @@ class Cell:
         if self._failure:
             raise self._failure
 
+    @property
+    def owed(self) -> dict[str, Tensor]:
+        """What feature gradients owe to users, by name: [B, ...feature_shape]."""
+        found = {user.name: line.owed for user, line in zip(self.plan.users, self._returns, strict=True)}
+        return {name: torch.from_numpy(values) for name, values in found.items() if values is not None}
+
+    def owe(self, owed: Mapping[str, Tensor]) -> None:
+        """Goes on with what `owed` once was."""
+        for user, line in zip(self.plan.users, self._returns, strict=True):
+            line.owed = owed[user.name].numpy().copy() if user.name in owed else None
+
     async def features(self, t: int, i: int) -> list[Tensor | None]:
         """Slot i's features, [B, ...feature_shape] per user in scenario order; None for a rejected user."""
         self._judge.at = (t, i)
@@ -238,18 +249,7 @@ class Cell:
         elif i + 1 < self.plan.slots:
             self._expect("features", t, i + 1)
         else:
-            self._expect("features", t, self.plan.slots, [k for k, yes in enumerate(self._validating) if yes])
-
-    @property
-    def owed(self) -> dict[str, Tensor]:
-        """What feature gradients owe to users, by name: [B, ...feature_shape]."""
-        found = {user.name: line.owed for user, line in zip(self.plan.users, self._returns, strict=True)}
-        return {name: torch.from_numpy(values) for name, values in found.items() if values is not None}
-
-    def owe(self, owed: Mapping[str, Tensor]) -> None:
-        """Goes on with what `owed` once was."""
-        for user, line in zip(self.plan.users, self._returns, strict=True):
-            line.owed = owed[user.name].numpy().copy() if user.name in owed else None
+            self._expect("features", t, self.plan.slots, [*filter(self._validates, range(len(self.plan.users)))])
 
     def _set_next(self, answer: pb.Next, k: int, t: int, i: int) -> None:
         if self.stopping:
@@ -258,14 +258,13 @@ class Cell:
             answer.ask = pb.Next.WAIT
         elif i < self.plan.slots:
             answer.ask, answer.key.round, answer.key.slot = pb.Next.FEATURES, t, i
-        elif self._validating[k]:
+        elif self._validates(k):
             answer.ask, answer.key.round, answer.key.slot = pb.Next.VALIDATION, t, i
         else:
             answer.ask = pb.Next.WAIT
 
-    @property
-    def _validating(self) -> list[bool]:
-        return [here and user.validation_batch > 0 for here, user in zip(self._present, self.plan.users, strict=True)]
+    def _validates(self, k: int) -> bool:
+        return self._present[k] and self.plan.users[k].validation_batch > 0
 
     def _call_back(self, t: int) -> None:
         """Tell those who are away in round t to leave; the last round that is over is the one before."""

@@ -10,7 +10,7 @@ from edge_server.messages import BadField, read_tensor
 from edge_server.plan import RunPlan
 from edge_server.record import Event
 from protos import edge_pb2 as pb
-from protos.narrow import LARGEST_FLOAT16
+from protos.narrow import overflow
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -75,12 +75,10 @@ class Judge:
 
     def require_fit(self, k: int, gradient: Tensor) -> None:
         """Raises RunFailed for a feature gradient that its coding cannot hold: the edge has stepped already."""
-        coding = self._plan.users[k].codings.acknowledgement
-        if coding.kind == "float16" and (largest := float(gradient.abs().max())) > LARGEST_FLOAT16:
-            raise RunFailed(
-                f"user {self._plan.users[k].name!r}, {self.where}: its feature gradient reaches {largest:.6g}, beyond "
-                f"{LARGEST_FLOAT16:g}, the most that float16 holds: set compression.acknowledgement to bfloat16 or none"
-            )
+        user = self._plan.users[k]
+        if told := overflow(gradient, user.codings.acknowledgement):
+            advice = "set compression.acknowledgement to bfloat16 or none"
+            raise RunFailed(f"user {user.name!r}, {self.where}: its feature gradient reaches {told}: {advice}")
 
     def take(self) -> dict[int, pb.Rejected]:
         """What the rejected users are to be told; from now on nobody is rejected."""

@@ -12,7 +12,7 @@ from edge_server.record import PHASES
 from protos import PROTOCOL
 from protos import edge_pb2 as pb
 from protos.codings import Coding
-from protos.narrow import LARGEST_FLOAT16
+from protos.narrow import overflow
 from protos.tensors import BadTensor, NotFinite, Spec, unpack, wire_dtype
 
 _SHA256 = 32
@@ -89,9 +89,8 @@ def require_finite(outputs: Tensor, coding: Coding) -> Tensor:
     """
     if not math.isfinite(outputs.sum().item()) and not bool(outputs.isfinite().all()):
         raise BadField("features", pb.Rejected.NOT_FINITE, "they are finite, but the model's outputs on them are not")
-    if coding.kind == "float16" and (largest := outputs.abs().max().item()) > LARGEST_FLOAT16:
-        limit = f"beyond {LARGEST_FLOAT16:g}, the most that float16 holds"
-        raise BadField("features", pb.Rejected.NOT_FINITE, f"the model's outputs on them reach {largest:.6g}, {limit}")
+    if told := overflow(outputs, coding):
+        raise BadField("features", pb.Rejected.NOT_FINITE, f"the model's outputs on them reach {told}")
     return outputs
 
 

@@ -103,22 +103,6 @@ class Rounds:
                 await self.on_boundary(self.boundary)
         return await self.cell.farewell()
 
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Goes on from a boundary's state. Raises OtherShape when it is that of another run."""
-        found, self.scorer.residuals, owed = given_back(self._remembered, state)
-        self.outer, self.duals, self.learner = found.outer, found.duals, found.learner
-        self.inner = replace(self.inner, eta=found.eta, guess=found.guess)
-        self.model.load(found.theta)
-        self.cell.owe(owed)
-        if self.radio:
-            self.radio.clock = found.clock
-
-    @property
-    def _remembered(self) -> Remembered:
-        clock = self.radio.clock if self.radio else 0.0
-        inner = self.inner
-        return Remembered(self.outer, self.duals, inner.eta, inner.guess, self.learner, self.model.theta, clock)
-
     async def round(self, t: int) -> None:
         """Round t: m slots from x_t, then the outer step (7)."""
         record = RoundRecord.empty(t, self.cell.plan.slots, len(self.cell.plan.users))
@@ -203,8 +187,7 @@ class Rounds:
         gradient = self.model.backward(gradients, w)
         self._primal_step(gradient, w, torch.from_numpy(used), per_user, record, i)
         self.duals = self.aggregator.step(self.duals, slot)
-        self._write(record, i, losses, utilities, w)
-        record.weight[i] = np.where(np.isnan(used), np.nan, -w.numpy())
+        self._write(record, i, used, slot, w)
         return self.model.feature_gradients()
 
     def _weights(self, slot: Slot, t: int, i: int) -> Tensor:
@@ -277,11 +260,13 @@ class Rounds:
             return hindsight.theta
         return self.model.theta
 
-    def _write(self, record: RoundRecord, i: int, losses: Floats, utilities: Tensor, w: Tensor) -> None:
+    def _write(self, record: RoundRecord, i: int, used: Floats, slot: Slot, w: Tensor) -> None:
+        """used [K]: losses of those whose gradient was used; a late user's last one counts there, and not in `slot`."""
+        record.loss[i] = losses = slot.losses.numpy()
         unheard = np.isnan(losses)
-        record.loss[i] = losses
-        record.utility[i] = utilities.numpy()
-        record.out_of_range[i] = self.aggregator.fairness.out_of_range(utilities).numpy()
+        record.utility[i] = slot.utilities.numpy()
+        record.weight[i] = np.where(np.isnan(used), np.nan, -w.numpy())
+        record.out_of_range[i] = self.aggregator.fairness.out_of_range(slot.utilities).numpy()
         missed = np.where(self._air.late, LATE, REJECTED)
         record.status[i] = np.where(self._present, np.where(unheard, missed, APPLIED), ABSENT)
         if record.trace is not None:
@@ -311,6 +296,22 @@ class Rounds:
             record.trace.x_next = self.outer.x.numpy()
             record.trace.theta_star = None if hindsight is None else hindsight.theta.numpy()
         self.on_round(record)
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Goes on from a boundary's state. Raises OtherShape when it is that of another run."""
+        found, self.scorer.residuals, owed = given_back(self._remembered, state)
+        self.outer, self.duals, self.learner = found.outer, found.duals, found.learner
+        self.inner = replace(self.inner, eta=found.eta, guess=found.guess)
+        self.model.load(found.theta)
+        self.cell.owe(owed)
+        if self.radio:
+            self.radio.clock = found.clock
+
+    @property
+    def _remembered(self) -> Remembered:
+        clock = self.radio.clock if self.radio else 0.0
+        inner = self.inner
+        return Remembered(self.outer, self.duals, inner.eta, inner.guess, self.learner, self.model.theta, clock)
 
 
 def _diverged(what: str, t: int, i: int) -> RunFailed:

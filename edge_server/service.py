@@ -1,7 +1,7 @@
 """The edge on a socket: unpacks streams into the cell, packs errors into status codes. The only grpc file here."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -105,28 +105,12 @@ class EdgeService:
     async def live(self, _: Any, context: Context) -> None:
         """One user's stream, from Join to goodbye."""
         line = _StreamLine(context)
-        try:
-            with _as_status() as status:
-                await self._converse(context, line)
-            if status:
-                code, reason = status[0]
-                await context.abort(code, reason[:LIMIT])
-            await line.close()
-        finally:
-            line.abandon()
+        await _served(context, line, self._converse(context, line))
 
     async def trunk(self, _: Any, context: Context) -> None:
         """The stream of a host, from its users' Joins to their goodbyes."""
         line = _TrunkLine(context)
-        try:
-            with _as_status() as status:
-                await self._carry(context, line)
-            if status:
-                code, reason = status[0]
-                await context.abort(code, reason[:LIMIT])
-            await line.close()
-        finally:
-            line.abandon()
+        await _served(context, line, self._carry(context, line))
 
     async def _carry(self, context: Context, line: _TrunkLine) -> None:
         seats: dict[int, int] = {}
@@ -140,6 +124,9 @@ class EdgeService:
         except BadFrame as error:
             self._lose(seats, str(error))
             raise Refused("INVALID_ARGUMENT", str(error)) from error
+        except (OutOfOrder, Refused) as error:
+            self._lose(seats, f"its host's stream ended: {error}")
+            raise
         for k in seats.values():
             self._cell.hang_up(k)
 
@@ -174,6 +161,19 @@ class EdgeService:
             self._cell.lose(k, str(error))
             raise
         self._cell.hang_up(k)
+
+
+async def _served(context: Context, line: _StreamLine | _TrunkLine, conversation: Awaitable[None]) -> None:
+    """The conversation, then everything that is queued on its line; an error of it ends the stream with a status."""
+    try:
+        with _as_status() as status:
+            await conversation
+        if status:
+            code, reason = status[0]
+            await context.abort(code, reason[:LIMIT])
+        await line.close()
+    finally:
+        line.abandon()
 
 
 @contextmanager

@@ -1,6 +1,6 @@
-"""What a party remembers, as named tensors: dataclasses and mappings are taken apart into their numbers, and put back.
+"""What a party remembers, as named tensors: dataclasses, mappings and sequences are taken apart, and put together.
 
-Words, switches and what is None are not state: they come from the scenario, with the object that is restored.
+Words are not state: they come from the scenario, with the object that is restored.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,6 @@ Flat = dict[str, Tensor]
 """Numbers by dotted name; scalars have shape []."""
 T = TypeVar("T")
 
-
 _NOTHING = torch.empty(0, 0, dtype=torch.bool)
 """Stands for None."""
 
@@ -25,7 +24,10 @@ class OtherShape(ValueError):
 
 
 def flattened(value: Any, name: str) -> Flat:
-    """All numbers in `value`, a tensor, array or number, or a dataclass or mapping of those; copies."""
+    """All numbers in `value`, a tensor, array, number or None, or a dataclass, mapping or sequence of those; copies.
+
+    Raises OtherShape for anything else.
+    """
     if (parts := _parts(value)) is not None:
         named = [flattened(part, f"{name}.{key}") for key, part in parts.items()]
         return {key: tensor for part in named for key, tensor in part.items()}

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from protos.codings import Coding
 
@@ -12,6 +13,13 @@ Floats = NDArray[np.floating]
 
 LARGEST_FLOAT16 = 65504.0
 _LEVELS = 127
+
+
+def overflow(tensor: Tensor, coding: Coding) -> str:
+    """That `tensor` holds more than `float16` can, in words; empty where it fits."""
+    if coding.kind != "float16" or (largest := float(tensor.abs().max())) <= LARGEST_FLOAT16:
+        return ""
+    return f"{largest:.6g}, beyond {LARGEST_FLOAT16:g}, the most that float16 holds"
 
 
 class Narrow(NamedTuple):

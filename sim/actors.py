@@ -19,7 +19,7 @@ from edge_server.judge import RunFailed
 from edge_server.record import Event, RadioRecord, RoundRecord, Trace
 from edge_server.server_tasks.news import TaskNews
 from edge_server.service import EdgeServer, serve
-from edge_server.state import Flat
+from edge_server.state import Flat, OtherShape
 from sim.allocator import keep_buffers
 from sim.build import RunState, build_rounds, build_server_tasks, build_session
 from sim.checkpoints import LEAST, PAUSE, Pace, joined, taken_apart
@@ -144,7 +144,7 @@ class EdgeActor:
             rounds.on_boundary = self._on_boundary
             users = await tasks.beside(rounds.run())
             if self._cell.stopping and (last := rounds.boundary):
-                self._news.boundary = last.round, last.state()
+                self._tell_boundary(last)
             self._news.outcome = Outcome(rounds.model.digest(), users, self._cell.stopping)
         except (RunFailed, NotConverged) as error:
             self._news.failure = str(error)
@@ -170,10 +170,19 @@ class EdgeActor:
             return
         start = perf_counter()
         self._saved.clear()
-        self._news.boundary = boundary.round, boundary.state()
-        self._told.set()
-        await self._saved.wait()
+        if self._tell_boundary(boundary):
+            self._told.set()
+            await self._saved.wait()
         self._pace.took(perf_counter() - start)
+
+    def _tell_boundary(self, boundary: Boundary) -> bool:
+        """Whether there is something to save; what cannot be saved is an event."""
+        try:
+            self._news.boundary = boundary.round, boundary.state()
+        except OtherShape as error:
+            self._on_event({"event": "not_saved", "round": boundary.round, "reason": str(error)})
+            return False
+        return True
 
     def stop(self) -> None:
         """Ask everybody to leave after the current slot."""

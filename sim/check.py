@@ -200,8 +200,9 @@ def _described(choice: Any) -> list[str]:
 def _shape(model: Model) -> str:
     if "kind" in model.model_fields:
         return f"{{kind: {_kinds([model])[0]}, ..}}"
-    required = [field.alias or name for name, field in model.model_fields.items() if field.is_required()]
-    return f"{{{', '.join(f'{key}: ..' for key in required)}}}"
+    named = {field.alias or name: field.is_required() for name, field in model.model_fields.items()}
+    shown = [key for key, required in named.items() if required] or [*named]
+    return f"{{{', '.join(f'{key}: ..' for key in shown)}}}"
 
 
 @functools.cache

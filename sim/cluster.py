@@ -154,7 +154,7 @@ class _Run:
                 self._hooks.on_task(task)
         if news.boundary and self._hooks.saver:
             round_, edge = news.boundary
-            self._hooks.saver.save(round_, edge, self._users_at(round_))
+            self._hooks.saver.save(round_, lambda: edge, self._users_at(round_))
             self._edge.saved.remote()
         if news.failure:
             raise RunFailed(self._host_failure() or news.failure)

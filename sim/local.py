@@ -38,8 +38,8 @@ class Saver(Protocol):
         """It is time for another."""
         ...
 
-    def save(self, round_: int, edge: Flat, users: Sequence[Flat]) -> None:
-        """The edge before this round, and every user, in scenario order."""
+    def save(self, round_: int, edge: Callable[[], Flat], users: Sequence[Flat]) -> None:
+        """The edge before this round, which may raise OtherShape, and every user, in scenario order."""
         ...
 
 
@@ -121,12 +121,12 @@ def _kept(rounds: Rounds, sessions: Sequence[Session], saver: Saver | None) -> I
     async def keep(boundary: Boundary) -> None:
         if saver.due():
             users = await users_at(sessions, boundary.round, rounds.cell.check)
-            saver.save(boundary.round, boundary.state(), users)
+            saver.save(boundary.round, boundary.state, users)
 
     rounds.on_boundary = keep
     yield
     if rounds.cell.stopping and (last := rounds.boundary):
-        saver.save(last.round, last.state(), [kept.state for session in sessions if (kept := session.kept)])
+        saver.save(last.round, last.state, [kept.state for session in sessions if (kept := session.kept)])
 
 
 async def users_at(sessions: Sequence[Session], round_: int, check: Callable[[], None]) -> list[Flat]:

@@ -14,8 +14,8 @@ from sim.step import Step
 
 
 def to_recipe(design: Blueprint, step: Step) -> str:
-    """The design of a run and its inner step as JSON."""
-    plan = asdict(design.plan)  # the state is not: it goes beside the recipe, as bytes
+    """The design of a run and its inner step as JSON; without a state to go on from, which is bytes beside it."""
+    plan = asdict(design.plan)
     for user in plan["users"]:
         user["dtype"] = str(user["dtype"]).removeprefix("torch.")
     scenario = design.scenario.model_dump(mode="json", by_alias=True)

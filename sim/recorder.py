@@ -74,6 +74,7 @@ class Recorder:
     ):
         scenario, first = design.scenario, design.plan.first
         self._folder, self._name, self._scenario = folder, name, scenario
+        self._fingerprint = fingerprint(scenario)
         self._users = [user.name for user in scenario.users]
         self._started = begun(folder) if goes_on else datetime.now(UTC)
         self._clock = perf_counter()
@@ -206,7 +207,7 @@ class Recorder:
             **about(self._name, scenario.name),
             **kind,
             "threads": scenario.threads.model_dump(),
-            "fingerprint": fingerprint(scenario),
+            "fingerprint": self._fingerprint,
             **standing(self._started, status, error, digest),
             "parties": parties,
         }

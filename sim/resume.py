@@ -10,6 +10,7 @@ from sim.checkpoints import RunCheckpoints, Saved
 from sim.identity import ELSEWHERE, fingerprint
 from sim.recorder import Recorder, Result, other_versions
 from sim.report.records import read_json
+from sim.report.words import listed
 from sim.runner import BadScenario, Part, Watcher, alone, finished, parts_of, run_one, run_parts
 from sim.scenario import load, opened, trains_alone
 from sim.spools import SpoolDamaged
@@ -60,11 +61,9 @@ def _require_same(part: Part) -> None:
     if not manifest.exists() or read_json(manifest).get("fingerprint") == fingerprint(part.design.scenario):
         return
     _saved(part, [])
-    places = " and ".join((", ".join(ELSEWHERE[:-1]), ELSEWHERE[-1]))
     raise BadScenario(
         f"{part.folder}: the scenario, or a file that it names, was changed after the run began; set it back, or start "
-        f"a new run with it "
-        f"(only {places} may change)"
+        f"a new run with it (only {listed([*ELSEWHERE])} may change)"
     )
 
 

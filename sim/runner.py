@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edge_server.judge import RunFailed
 from edge_server.record import RoundRecord
-from edge_server.state import Flat
+from edge_server.state import Flat, OtherShape
 from sim import checkpoints
 from sim.advice import advice
 from sim.build import Blueprint, PartError, blueprint
@@ -152,13 +152,13 @@ class _Saver:
         self._pace = Pace(checkpoints.PAUSE, checkpoints.LEAST)
         self.due = self._pace.due
 
-    def save(self, round_: int, edge: Flat, users: Sequence[Flat]) -> None:
+    def save(self, round_: int, edge: Callable[[], Flat], users: Sequence[Flat]) -> None:
         """Edge, users and records together."""
         start = perf_counter()
         try:
-            self._checkpoints.save(round_, edge, users, self._recorder.state(), self._recorder.tasks.state)
+            self._checkpoints.save(round_, edge(), users, self._recorder.state(), self._recorder.tasks.state)
             self._recorder.events({"event": "checkpoint", "round": round_})
-        except NotSaved as error:
+        except (NotSaved, OtherShape) as error:
             self._recorder.events({"event": "not_saved", "round": round_, "reason": str(error)})
             self._watcher.on_note(f"note: {error}")
         self._pace.took(perf_counter() - start)

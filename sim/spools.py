@@ -11,7 +11,7 @@ from edge_server.record import Floats
 
 
 class SpoolDamaged(Exception):
-    """A spool is shorter than the run that goes on from it; one line."""
+    """A spool is not what the run that goes on from it left; one line."""
 
 
 class Spool:

@@ -135,7 +135,7 @@ def test_a_user_that_agreed_on_something_else_is_refused(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("compression", "words"),
     [
-        ("int4", "compression"),
+        ("int4", "bfloat16 | int8 | {features: .., outputs: .., feedback: .., acknowledgement: ..} | null, got 'int4'"),
         ({"features": TOP}, "compression.features"),
         ({"outputs": TOP}, "compression.outputs"),
         ({"feedback": {"kind": "top_k", "share": 0.6}}, "compression.feedback.share"),

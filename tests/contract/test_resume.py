@@ -1,5 +1,6 @@
 """A run that was stopped, interrupted or killed ends at the bits of one that was not, on any transport."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -21,10 +22,14 @@ import runs
 from edge_server.aggregators.base import Slot, State
 from edge_server.fairness import AlphaFair
 from sim import checkpoints
+from sim.actors import EdgeActor, HostActor, News
+from sim.build import blueprint
+from sim.recipe import to_recipe
 from sim.recorder import Recorder, Result
 from sim.resume import resume_run
 from sim.runner import BadScenario, RunError, Watcher
 from sim.runner import run as run_scenario
+from sim.step import Step
 
 ROOT = Path(__file__).parents[2]
 TIMES = {"t_slot", "t_user", "t_edge"}
@@ -437,3 +442,68 @@ def test_an_aggregator_of_ones_own_goes_on_with_its_state(tmp_path: Path) -> Non
     whole = runs.run(tmp_path / "whole", tree)
     stopped(tmp_path, tree, 2)
     assert resume_run(tmp_path / "out", None, None, Watcher()).digest == whole.digest
+
+
+class Hoarding(Counting):
+    """An aggregator of one's own whose state holds what no checkpoint can."""
+
+    def start(self, users: int) -> "Kept":
+        return replace(super().start(users), seen={"slots": 0, "who": {"u0"}})
+
+    def step(self, state: State, slot: Slot) -> State:
+        assert isinstance(state, Kept)
+        return replace(state, slot=state.slot + 1)
+
+
+def hoarded() -> runs.Tree:
+    own = {"kind": f"{__name__}:Hoarding", "u_min": 1.0, "u_max": 3.3}
+    return runs.changed(deep(), edge__aggregator=own)
+
+
+def check_not_saved(events: list[dict[str, Any]]) -> None:
+    told = [event for event in events if event["event"] == "not_saved"]
+    assert told[0]["round"] == 1
+    assert told[0]["reason"] == "state 'edge.duals.seen.who': a set cannot be saved; keep numbers, tensors and arrays"
+    assert not [event for event in events if event["event"] == "checkpoint"]
+
+
+@pytest.mark.parametrize("transport", ["memory", "grpc"])
+def test_a_state_that_cannot_be_saved_is_an_event_and_the_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, transport: str
+) -> None:
+    monkeypatch.setattr(checkpoints, "PAUSE", 0)
+    result = runs.run(tmp_path, hoarded(), transport)
+    assert result.status == "done"
+    check_not_saved(runs.events(result.folder))
+
+
+def test_so_it_is_at_the_edge_of_a_cluster(tmp_path: Path) -> None:
+    """The actors as plain classes, over a socket."""
+    recipe = to_recipe(blueprint(runs.loaded(tmp_path, hoarded()).scenario, "run"), Step(0.1))
+
+    async def lived() -> News:
+        edge, users = EdgeActor(recipe, pace=(0, 0)), HostActor(recipe, [0, 1, 2])
+        address = await edge.listen("127.0.0.1")
+        assert await users.prepare() == b""
+        said, _ = await asyncio.gather(users.live(address), edge.run())
+        assert said == b""
+        return News.unpack(await edge.news())
+
+    news = asyncio.run(lived())
+    assert news.outcome is not None
+    assert len(news.rounds) == 5
+    check_not_saved(news.events)
+
+
+def test_a_host_whose_users_are_gone_waits_for_no_boundary(tmp_path: Path) -> None:
+    """`kept` of a round that its users never reach is empty, at once."""
+    recipe = to_recipe(blueprint(runs.loaded(tmp_path, deep()).scenario, "run"), Step(0.1))
+
+    async def kept() -> bytes:
+        users = HostActor(recipe, [0, 1])
+        await users.prepare()
+        waiting = asyncio.create_task(users.kept(1))
+        assert b"failed" in await users.live("127.0.0.1:1")
+        return await asyncio.wait_for(waiting, 5)
+
+    assert asyncio.run(kept()) == b""

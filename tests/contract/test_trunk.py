@@ -1,6 +1,7 @@
 """Many users on one stream: the same bits, each of them still itself, and a bad one named."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import grpc
@@ -71,11 +72,13 @@ def design_of(folder: Path, *, trunk: bool) -> Blueprint:
     return blueprint(runs.loaded(folder, runs.kernel(many=2, trunk=trunk)).scenario, "run")
 
 
-def refusal(design: Blueprint, *frames: bytes) -> tuple[str, str]:
+def refusal(
+    design: Blueprint, *frames: bytes, on_event: Callable[[dict], None] = lambda _event: None
+) -> tuple[str, str]:
     """The status and the reason with which the edge ends a trunk that says this."""
 
     async def talk() -> tuple[str, str]:
-        cell = Cell(design.plan, lambda _event: None, lambda: False)
+        cell = Cell(design.plan, on_event, lambda: False)
         server = await serve(cell, "127.0.0.1")
         channel = open_channel(server.address, design.plan.largest_on_a_stream)
         try:
@@ -92,6 +95,17 @@ def refusal(design: Blueprint, *frames: bytes) -> tuple[str, str]:
             await server.stop()
 
     return asyncio.run(talk())
+
+
+def test_users_of_a_trunk_that_is_refused_are_lost_at_once(tmp_path: Path) -> None:
+    """Not after `patience`: the run has one line that names a user and why its host's stream ended."""
+    design = design_of(tmp_path, trunk=True)
+    join = build_session(design, 0).join()
+    events: list[dict] = []
+    refusal(design, frame((0, join), (1, join)), on_event=events.append)
+    (lost,) = (event for event in events if event["event"] == "lost")
+    assert lost["user"] == "user_00"
+    assert lost["reason"] == "its host's stream ended: user 'user_00' has joined already"
 
 
 def frame(*parcels: tuple[int, bytes]) -> bytes:
