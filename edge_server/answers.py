@@ -18,11 +18,15 @@ def welcome(plan: RunPlan, k: int) -> pb.EdgeMessage:
     )
 
 
-def serving(t: int, i: int, outputs: Tensor, sender: Sender) -> pb.EdgeMessage:
-    """Slot i's outputs [B, ...output_shape] of one user, as `sender` packs them."""
-    message = pb.EdgeMessage()
-    message.outputs.key.round, message.outputs.key.slot = t, i
-    sender.pack(outputs, message.outputs.outputs, t, i)
+def serving(t: int, i: int, outputs: Tensor, sender: Sender, closed: pb.EdgeMessage | None) -> pb.EdgeMessage:
+    """Slot i's outputs [B, ...output_shape] of one user, as `sender` packs them; in one message with `closed`.
+
+    closed: what ends the slot before for this user.
+    """
+    message = closed or pb.EdgeMessage()
+    said = message.following if closed else message.outputs
+    said.key.round, said.key.slot = t, i
+    sender.pack(outputs, said.outputs, t, i)
     return message
 
 

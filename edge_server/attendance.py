@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from protos import edge_pb2 as pb
+from protos.sizes import field_size
 
 Kind = Literal["features", "feedback", "report", "leave"]
 Ask = tuple[Kind, int, int]
@@ -27,7 +28,7 @@ class Refused(Exception):
 
 
 class Said(NamedTuple):
-    """One answer: user k's message, and its serialised length in bytes."""
+    """One answer: user k's message, and its serialised length in bytes, without what rides along."""
 
     k: int
     message: pb.UserMessage
@@ -77,17 +78,27 @@ class Attendance:
             self._following, self._early = self._after(ask), {}
 
     def receive(self, k: int, message: pb.UserMessage, size: int) -> bool:
-        """File user k's message of `size` bytes; True if it was the last one missing.
+        """File user k's message of `size` bytes, and features that ride along; True if it was the last one missing.
 
         Raises OutOfOrder if it answers nothing that was asked, and is not ahead by right.
         """
-        said = ask_of(message)
-        if said == self._asked and k in self._from and k not in self._answers:
-            self._answers[k] = Said(k, message, size)
+        if not message.HasField("ahead"):
+            return self._file(ask_of(message), Said(k, message, size))
+        riding = field_size(message.ahead)
+        last = self._file(ask_of(message), Said(k, message, size - riding))
+        if not message.HasField("feedback"):
+            raise OutOfOrder(f"user {self.users[k]!r} sent features ahead beside something that is no feedback")
+        self._file(_features(message.ahead), Said(k, message, riding))
+        return last
+
+    def _file(self, ask: Ask, said: Said) -> bool:
+        k = said.k
+        if ask == self._asked and k in self._from and k not in self._answers:
+            self._answers[k] = said
             return self.complete
-        if not self._is_ahead(k, said):
-            raise OutOfOrder(f"user {self.users[k]!r} sent {_words(said)}, but the edge asked for {self._wanted(k)}")
-        self._early[k] = Said(k, message, size)
+        if not self._is_ahead(k, ask):
+            raise OutOfOrder(f"user {self.users[k]!r} sent {_words(ask)}, but the edge asked for {self._wanted(k)}")
+        self._early[k] = said
         return False
 
     @property
@@ -133,7 +144,7 @@ def ask_of(message: pb.UserMessage) -> Ask:
     """What a user's message answers. Raises OutOfOrder for one that answers nothing (empty, or a second Join)."""
     kind = message.WhichOneof("kind")
     if kind == "features":
-        return "features", message.features.key.round, message.features.key.slot
+        return _features(message.features)
     if kind == "feedback":
         return "feedback", message.feedback.key.round, message.feedback.key.slot
     if kind == "report":
@@ -141,6 +152,10 @@ def ask_of(message: pb.UserMessage) -> Ask:
     if kind == "leave":
         return "leave", 0, 0
     raise OutOfOrder(f"a message of kind {kind or 'none'} where an answer was due")
+
+
+def _features(said: pb.Features) -> Ask:
+    return "features", said.key.round, said.key.slot
 
 
 def _words(ask: Ask) -> str:

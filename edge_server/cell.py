@@ -25,8 +25,9 @@ from edge_server.messages import (
     read_feedback,
     read_join,
     read_report,
-    require_finite,
+    read_tensors,
     require_hash,
+    sendable,
 )
 from edge_server.plan import RunPlan
 from edge_server.record import ACKNOWLEDGEMENT, FEATURES, FEEDBACK, OUTPUTS, Event, Floats
@@ -70,6 +71,8 @@ class Cell:
         self._spoke: set[int] = set()
         self._left: set[int] = set()
         self._opened: dict[int, Tensor | BadField] = {}
+        self._riding: dict[int, pb.Features] = {}
+        self._held: dict[int, pb.EdgeMessage] = {}
         self._done: asyncio.Future[None] | None = None
         self._failure: RunFailed | None = None
         self._present = plan.present(plan.first)
@@ -96,6 +99,8 @@ class Cell:
         complete = self._attendance.receive(k, message, len(data))
         if message.HasField("features"):
             self._opened[k] = self._judge.open(k, message.features)
+        elif message.HasField("ahead"):
+            self._riding[k] = message.ahead
         if message.HasField("leave"):
             require_hash(message.leave)
             self._left.add(k)
@@ -156,10 +161,15 @@ class Cell:
         self._count(FEATURES)
         return received
 
-    def usable(self, features: Tensors, outputs: Tensors) -> Tensors:
-        """`features`, without those on which a finite model overflowed: their users are rejected for this slot."""
-        finite = [x is None or self._sendable(k, x) for k, x in enumerate(outputs)]
-        return features if all(finite) else [x if good else None for x, good in zip(features, finite, strict=True)]
+    def usable(self, features: Tensors, outputs: Tensors, *, finite: bool) -> Tensors:
+        """`features`, without those on which a finite model overflowed: their users are rejected for this slot.
+
+        finite: all outputs are; then they can only be too large for the coding in which they travel.
+        """
+        if finite and not self.plan.narrows_outputs:
+            return features
+        fitting = [x is None or self._sendable(k, x) for k, x in enumerate(outputs)]
+        return features if all(fitting) else [x if good else None for x, good in zip(features, fitting, strict=True)]
 
     def too_late(self, late: NDArray[np.bool_], what: str, seconds: Floats) -> None:
         """These users [K] are rejected for this slot; seconds [K]: when their `what` came."""
@@ -170,10 +180,12 @@ class Cell:
         """Send `outputs`; what each user made of them, in scenario order."""
         self._send_outputs("feedback", t, i, outputs)
         received: list[Feedback | None] = [None] * len(outputs)
-        self._spoke.clear()
-        for k, message, _ in await self._gather():
-            self._spoke.add(k)
-            received[k] = self._judge.checked(k, read_feedback, message.feedback, self.plan.users[k])
+        answers = await self._gather()
+        self._spoke = {said.k for said in answers}
+        users = [self.plan.users[said.k] for said in answers]
+        read = read_feedback([said.message.feedback for said in answers], users)
+        for (k, _, _), feedback in zip(answers, read, strict=True):
+            received[k] = self._judge.checked(k, feedback)
         self._count(FEEDBACK)
         self._judge.require_somebody(sum(self._present))
         return received
@@ -181,7 +193,8 @@ class Cell:
     def acknowledge(self, t: int, i: int, feature_gradients: Tensors = ()) -> None:
         """Close slot i of round t: gradients to those who want them, the reason to those who were rejected.
 
-        Where nobody waits for a gradient this may come before the edge's own step.
+        Where nobody waits for a gradient this may come before the edge's own step. Whose features came with its
+        feedback hears it with the next slot's outputs.
         """
         self.stopping = self._stop()
         self._ask_after(t, i)
@@ -196,7 +209,11 @@ class Cell:
             self.gradients[k] = gradient is not None
             message = closing(t, i, rejected.get(k), gradient, self._returns[k])
             self._set_next(message.rejected.next if k in rejected else message.acknowledgement.next, k, t, i + 1)
-            self.sizes[ACKNOWLEDGEMENT, k] = self._send(k, message)
+            if k in self._riding and not self.stopping:
+                self._held[k] = message
+                self.sizes[ACKNOWLEDGEMENT, k] = message.ByteSize()
+            else:
+                self.sizes[ACKNOWLEDGEMENT, k] = self._send(k, message)
         if self.stopping:
             self._call_back(t)
 
@@ -210,7 +227,7 @@ class Cell:
         self._send_outputs("report", t, self.plan.slots, outputs)
         received: list[Report | None] = [None] * len(outputs)
         for k, message, _ in await self._gather():
-            received[k] = self._judge.checked(k, read_report, message.report)
+            received[k] = self._judge.checked(k, read_report(message.report))
         self._judge.take()
         return received
 
@@ -306,19 +323,36 @@ class Cell:
 
     async def _features(self) -> list[Tensor | None]:
         received: list[Tensor | None] = [None] * len(self.plan.users)
-        for k, _, _ in await self._gather():
-            received[k] = self._judge.opened(k, self._opened.pop(k))
+        answers = await self._gather()
+        self._open_riding()
+        for k, _, _ in answers:
+            received[k] = self._judge.checked(k, self._opened.pop(k))
         return received
 
+    def _open_riding(self) -> None:
+        """Small features that came with feedback are read together."""
+        riding, self._riding = dict(sorted(self._riding.items())), {}
+        specs = [self.plan.users[k].features for k in riding]
+        read = read_tensors([said.features for said in riding.values()], specs, "features")
+        self._opened.update(zip(riding, read, strict=True))
+
     def _sendable(self, k: int, outputs: Tensor) -> bool:
-        coding = self.plan.users[k].codings.outputs
-        return self._judge.checked(k, require_finite, outputs, coding) is not None
+        return self._judge.checked(k, sendable(outputs, self.plan.users[k].codings.outputs)) is not None
 
     def _send_outputs(self, kind: Kind, t: int, i: int, outputs: Tensors) -> None:
         self._expect(kind, t, i, [k for k, tensor in enumerate(outputs) if tensor is not None])
         for k, tensor in enumerate(outputs):
             if tensor is not None:
-                self.sizes[OUTPUTS, k] = self._send(k, serving(t, i, tensor, self._outputs[k]))
+                self.sizes[OUTPUTS, k] = self._serve(k, t, i, tensor)
+        for k, closed in self._held.items():
+            self._send(k, closed)
+        self._held.clear()
+
+    def _serve(self, k: int, t: int, i: int, outputs: Tensor) -> int:
+        """Bytes of user k's outputs, which end the slot before as well where that is still to be said."""
+        closed = self._held.pop(k, None)
+        before = closed.ByteSize() if closed else 0
+        return self._send(k, serving(t, i, outputs, self._outputs[k], closed)) - before
 
     def _send(self, k: int, message: pb.EdgeMessage) -> int:
         data = message.SerializeToString()

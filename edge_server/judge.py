@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from math import isfinite
-from typing import ParamSpec, TypeVar
+from typing import TypeVar
 
 from torch import Tensor
 
@@ -12,7 +12,6 @@ from edge_server.record import Event
 from protos import edge_pb2 as pb
 from protos.narrow import overflow
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 LIMIT = 200
@@ -47,24 +46,16 @@ class Judge:
         """Features are read as they arrive, which may be while the edge computes, and judged when they are due."""
         user = self._plan.users[k]
         spec = user.features if said.key.slot < self._plan.slots else user.validation
-        try:
-            return read_tensor(said.features, spec, "features")
-        except BadField as error:
-            return error
+        return read_tensor(said.features, spec, "features")
 
-    def opened(self, k: int, features: Tensor | BadField) -> Tensor | None:
-        """What `open` made of user k's features; None, and user k rejected, if they were bad."""
-        return self.checked(k, _usable, features)
-
-    def checked(self, k: int, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
-        """What `read` makes of user k's message; None, and user k rejected for this slot, if a field is bad."""
-        try:
-            return read(*args, **kwargs)
-        except BadField as error:
-            self._rejected[k] = pb.Rejected(code=error.code, field=error.field, reason=str(error)[:LIMIT])
-            event = {"event": "rejected", "user": self._plan.users[k].name, **self.key, "field": error.field}
-            self._event({**event, "reason": str(error)})
-            return None
+    def checked(self, k: int, said: T | BadField) -> T | None:
+        """What user k said; None, and user k rejected for this slot, if a field of it is bad."""
+        if not isinstance(said, BadField):
+            return said
+        self._rejected[k] = pb.Rejected(code=said.code, field=said.field, reason=said.reason[:LIMIT])
+        event = {"event": "rejected", "user": self._plan.users[k].name, **self.key, "field": said.field}
+        self._event({**event, "reason": said.reason})
+        return None
 
     def late(self, k: int, what: str, seconds: float) -> None:
         """User k is rejected for this slot: its `what` came so many seconds after the slot began; infinite: never."""
@@ -98,9 +89,3 @@ class Judge:
             narrow = ": set compression to bfloat16 or none, or scale the data; or the model has diverged"
             advice = "" if said.code != pb.Rejected.NOT_FINITE else narrow if "float16" in said.reason else diverged
             raise RunFailed(f"every user was rejected in {self.where} ({said.field}: {said.reason}){advice}")
-
-
-def _usable(features: Tensor | BadField) -> Tensor:
-    if isinstance(features, BadField):
-        raise features
-    return features

@@ -1,6 +1,7 @@
-"""Reading what users send: each function gives values that are safe to use, or says which field is at fault."""
+"""Reading what users send: each function gives values that are safe to use, or a BadField."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
@@ -13,19 +14,18 @@ from protos import PROTOCOL
 from protos import edge_pb2 as pb
 from protos.codings import Coding
 from protos.narrow import overflow
-from protos.tensors import BadTensor, NotFinite, Spec, unpack, wire_dtype
+from protos.tensors import BadTensor, NotFinite, Spec, unpack, unpack_together, wire_dtype
 
 _SHA256 = 32
 """Bytes of a SHA-256."""
 
 
-class BadField(Exception):
-    """A field of a slot message that cannot be used; the text is the reason."""
+class BadField(NamedTuple):
+    """A field of a slot message that cannot be used, and the reason in one line."""
 
-    def __init__(self, field: str, code: pb.Rejected.Code, reason: str):
-        super().__init__(reason)
-        self.field = field
-        self.code = code
+    field: str
+    code: pb.Rejected.Code
+    reason: str
 
 
 class Feedback(NamedTuple):
@@ -72,47 +72,77 @@ def require_hash(leave: pb.Leave) -> None:
         raise Refused("INVALID_ARGUMENT", reason)
 
 
-def read_tensor(said: pb.Tensor, spec: Spec, field: str) -> Tensor:
-    """The tensor of `field`. Raises BadField unless dtype, shape, length and values are as they must be."""
+def read_tensor(said: pb.Tensor, spec: Spec, field: str) -> Tensor | BadField:
+    """The tensor of `field`, if dtype, shape, length and values are as they must be."""
     try:
         return unpack(said, spec)
     except NotFinite as error:
-        raise BadField(field, pb.Rejected.NOT_FINITE, str(error)) from error
+        return BadField(field, pb.Rejected.NOT_FINITE, str(error))
     except BadTensor as error:
-        raise BadField(field, pb.Rejected.INVALID, str(error)) from error
+        return BadField(field, pb.Rejected.INVALID, str(error))
 
 
-def require_finite(outputs: Tensor, coding: Coding) -> Tensor:
-    """`outputs`, the model's answer to one user's features. Raises BadField: a finite model overflowed on them.
+def read_tensors(said: Sequence[pb.Tensor], specs: Sequence[Spec], field: str) -> list[Tensor | BadField]:
+    """The tensors of `field`, as `read_tensor` gives each; those of one spec in one go."""
+    found: list[Tensor | BadField] = [BadField(field, pb.Rejected.INVALID, "")] * len(said)
+    for spec, places in _by_spec(specs):
+        for place, tensor in zip(places, _read_alike([said[place] for place in places], spec, field), strict=True):
+            found[place] = tensor
+    return found
 
-    So does one whose outputs do not fit into the `coding` in which they are to travel.
+
+def _by_spec(specs: Sequence[Spec]) -> list[tuple[Spec, list[int]]]:
+    """Where each spec stands; equal ones are one object (`agreed`)."""
+    groups: dict[int, tuple[Spec, list[int]]] = {}
+    for place, spec in enumerate(specs):
+        groups.setdefault(id(spec), (spec, []))[1].append(place)
+    return [*groups.values()]
+
+
+def _read_alike(said: Sequence[pb.Tensor], spec: Spec, field: str) -> Sequence[Tensor | BadField]:
+    try:
+        return unpack_together(said, spec).unbind()
+    except BadTensor:
+        return [read_tensor(one, spec, field) for one in said]
+
+
+def sendable(outputs: Tensor, coding: Coding) -> Tensor | BadField:
+    """`outputs`, the model's answer to one user's features, unless a finite model overflowed on them.
+
+    So it did where they do not fit into the `coding` in which they are to travel.
     """
     if not math.isfinite(outputs.sum().item()) and not bool(outputs.isfinite().all()):
-        raise BadField("features", pb.Rejected.NOT_FINITE, "they are finite, but the model's outputs on them are not")
+        return BadField("features", pb.Rejected.NOT_FINITE, "they are finite, but the model's outputs on them are not")
     if told := overflow(outputs, coding):
-        raise BadField("features", pb.Rejected.NOT_FINITE, f"the model's outputs on them reach {told}")
+        return BadField("features", pb.Rejected.NOT_FINITE, f"the model's outputs on them reach {told}")
     return outputs
 
 
-def read_feedback(said: pb.Feedback, user: UserPlan) -> Feedback:
-    """Loss and gradient [B, ...output_shape]. Raises BadField."""
-    _require_finite(said.loss, "loss")
-    return Feedback(said.loss, read_tensor(said.gradient, user.gradient, "gradient"))
+def read_feedback(said: Sequence[pb.Feedback], users: Sequence[UserPlan]) -> list[Feedback | BadField]:
+    """Losses and gradients [B, ...output_shape] of these users, or what is wrong with them."""
+    gradients = read_tensors([one.gradient for one in said], [user.gradient for user in users], "gradient")
+    return [_feedback(one.loss, gradient) for one, gradient in zip(said, gradients, strict=True)]
 
 
-def read_report(said: pb.Report) -> Report:
-    """Validation loss and accuracy. Raises BadField."""
-    _require_finite(said.loss, "loss")
+def _feedback(loss: float, gradient: Tensor | BadField) -> Feedback | BadField:
+    if not math.isfinite(loss):
+        return _not_finite(loss, "loss")
+    return gradient if isinstance(gradient, BadField) else Feedback(loss, gradient)
+
+
+def read_report(said: pb.Report) -> Report | BadField:
+    """Validation loss and accuracy."""
+    if not math.isfinite(said.loss):
+        return _not_finite(said.loss, "loss")
     if not said.HasField("accuracy"):
         return Report(said.loss, math.nan)
     if not 0 <= said.accuracy <= 1:
-        raise BadField("accuracy", pb.Rejected.INVALID, f"{said.accuracy} is not in [0, 1]")
+        return BadField("accuracy", pb.Rejected.INVALID, f"{said.accuracy} is not in [0, 1]")
     return Report(said.loss, said.accuracy)
 
 
-def _require_finite(value: float, field: str) -> None:
-    if not math.isfinite(value):
-        raise BadField(field, pb.Rejected.NOT_FINITE, f"it is {value}")
+def _not_finite(value: float, field: str) -> BadField:
+    return BadField(field, pb.Rejected.NOT_FINITE, f"it is {value}")
 
 
 def _agree(join: pb.Join, user: UserPlan) -> None:

@@ -8,7 +8,7 @@ import torch
 
 from protos.codings import WHOLE, Codings
 from protos.frames import largest_frame
-from protos.tensors import Spec
+from protos.tensors import Spec, agreed
 
 _ENVELOPE = 4096
 """Bytes allowed around the tensor of a message: keys, shapes, names, one line of reason."""
@@ -42,27 +42,27 @@ class UserPlan:
     @cached_property
     def features(self) -> Spec:
         """What a slot's Features must carry: [B, ...feature_shape]."""
-        return Spec(self.dtype, (self.batch, *self.feature_shape), self.codings.features)
+        return agreed(self.dtype, (self.batch, *self.feature_shape), self.codings.features)
 
     @cached_property
     def validation(self) -> Spec:
         """What a validation's Features must carry: [V, ...feature_shape]."""
-        return Spec(self.dtype, (self.validation_batch, *self.feature_shape), self.codings.features)
+        return agreed(self.dtype, (self.validation_batch, *self.feature_shape), self.codings.features)
 
     @cached_property
     def gradient(self) -> Spec:
         """What a Feedback message must carry: [B, ...output_shape]."""
-        return Spec(self.dtype, (self.batch, *self.output_shape), self.codings.feedback)
+        return agreed(self.dtype, (self.batch, *self.output_shape), self.codings.feedback)
 
     @cached_property
     def outputs(self) -> Spec:
         """What a slot's Outputs carry: [B, ...output_shape]."""
-        return Spec(self.dtype, (self.batch, *self.output_shape), self.codings.outputs)
+        return agreed(self.dtype, (self.batch, *self.output_shape), self.codings.outputs)
 
     @cached_property
     def feature_gradient(self) -> Spec:
         """What an Acknowledgement carries for a front that is trained: [B, ...feature_shape]."""
-        return Spec(self.dtype, (self.batch, *self.feature_shape), self.codings.acknowledgement)
+        return agreed(self.dtype, (self.batch, *self.feature_shape), self.codings.acknowledgement)
 
     @property
     def largest_message(self) -> int:
@@ -97,6 +97,11 @@ class RunPlan:
     def trains_fronts(self) -> bool:
         """Somebody trains a front, and waits for feature gradients."""
         return any(user.trainable_front for user in self.users)
+
+    @cached_property
+    def narrows_outputs(self) -> bool:
+        """Somebody's outputs travel as a type that holds less than their own."""
+        return any(user.codings.outputs.kind != "full" for user in self.users)
 
     @cached_property
     def _away(self) -> list[frozenset[int]]:

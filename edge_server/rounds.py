@@ -143,7 +143,7 @@ class Rounds:
         features = self._air.features(i, await self.cell.features(t, i))
         forward = perf_counter()
         outputs = await self.compute(self.model.forward, features)
-        if (usable := self.cell.usable(features, outputs)) is not features:
+        if (usable := self.cell.usable(features, outputs, finite=self.model.finite)) is not features:
             outputs = await self.compute(self.model.forward, usable)
         sent = perf_counter()
         feedback = self._air.feedback(i, await self.cell.feedback(t, i, outputs), self.cell.answered - sent)
@@ -228,7 +228,7 @@ class Rounds:
     async def _validate(self, t: int, record: RoundRecord) -> None:
         features = await self.cell.validation_features()
         outputs = [None if x is None else await self.compute(self._evaluate, x) for x in features]
-        usable = self.cell.usable(features, outputs)
+        usable = self.cell.usable(features, outputs, finite=False)
         outputs = [None if x is None else y for x, y in zip(usable, outputs, strict=True)]
         for k, report in enumerate(await self.cell.reports(t, outputs)):
             if report is not None:

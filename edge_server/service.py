@@ -1,9 +1,9 @@
 """The edge on a socket: unpacks streams into the cell, packs errors into status codes. The only grpc file here."""
 
 import asyncio
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -11,7 +11,7 @@ from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
 from edge_server.attendance import OutOfOrder, Refused
-from edge_server.cell import Cell, Line
+from edge_server.cell import Cell
 from edge_server.judge import LIMIT
 from protos import edge_pb2 as pb
 from protos.frames import BadFrame, Parcel, framed, opened
@@ -21,76 +21,61 @@ _SLACK = 16
 """Streams beside the users' own: health checks, reflection."""
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
+Item = TypeVar("Item")
 
 
 class PortTaken(Exception):
     """The address cannot be listened on."""
 
 
-class _StreamLine:
-    """A user's stream as a line: `send` never blocks, one task writes in order."""
+class _Writer(Generic[Item]):
+    """Writes onto a stream what is put, in order; `put` never blocks. packed: bytes to write, for what has gathered."""
 
-    def __init__(self, context: Context):
-        self._context = context
-        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
-        self._writer = asyncio.create_task(self._write())
-
-    def send(self, data: bytes) -> None:
-        self._queue.put_nowait(data)
-
-    async def close(self) -> None:
-        """Returns when everything queued is written."""
-        self._queue.put_nowait(None)
-        await self._writer
-
-    def abandon(self) -> None:
-        self._writer.cancel()
-
-    async def _write(self) -> None:
-        while (data := await self._queue.get()) is not None:
-            await self._context.write(data)
-
-
-class _TrunkLine:
-    """A host's stream as many lines: what is queued in one turn of the loop goes out together."""
-
-    def __init__(self, context: Context):
-        self._context = context
-        self._parcels: list[Parcel] = []
+    def __init__(self, context: Context, packed: Callable[[list[Item]], Iterable[bytes]]):
+        self._context, self._packed = context, packed
+        self._waiting: list[Item] = []
         self._more = asyncio.Event()
         self._closing = False
-        self._writer = asyncio.create_task(self._write())
+        self._writing = asyncio.create_task(self._write())
 
-    def to(self, seat: int) -> Line:
-        """The way to the user in this seat."""
-        return _Seat(seat, self)
-
-    def put(self, parcel: Parcel) -> None:
-        """Queues one message."""
-        self._parcels.append(parcel)
+    def put(self, item: Item) -> None:
+        """Queues one item."""
+        self._waiting.append(item)
         self._more.set()
 
     async def close(self) -> None:
         """Returns when everything queued is written."""
         self._closing = True
         self._more.set()
-        await self._writer
+        await self._writing
 
     def abandon(self) -> None:
-        self._writer.cancel()
+        """What is queued is not written any more."""
+        self._writing.cancel()
 
     async def _write(self) -> None:
-        while self._parcels or not self._closing:
+        while self._waiting or not self._closing:
             await self._more.wait()
             self._more.clear()
-            parcels, self._parcels = self._parcels, []
-            for frame in framed(parcels):
-                await self._context.write(frame)
+            waiting, self._waiting = self._waiting, []
+            for data in self._packed(waiting):
+                await self._context.write(data)
+
+
+class _Stream(NamedTuple):
+    """A user's own stream as its line."""
+
+    writer: _Writer[bytes]
+
+    def send(self, data: bytes) -> None:
+        self.writer.put(data)
 
 
 class _Seat(NamedTuple):
+    """A place on a trunk as its user's line."""
+
     seat: int
-    trunk: _TrunkLine
+    trunk: _Writer[Parcel]
 
     def send(self, data: bytes) -> None:
         self.trunk.put(Parcel(self.seat, data))
@@ -104,20 +89,20 @@ class EdgeService:
 
     async def live(self, _: Any, context: Context) -> None:
         """One user's stream, from Join to goodbye."""
-        line = _StreamLine(context)
-        await _served(context, line, self._converse(context, line))
+        writer = _Writer[bytes](context, lambda messages: messages)
+        await _served(context, writer, self._converse(context, _Stream(writer)))
 
     async def trunk(self, _: Any, context: Context) -> None:
         """The stream of a host, from its users' Joins to their goodbyes."""
-        line = _TrunkLine(context)
-        await _served(context, line, self._carry(context, line))
+        writer = _Writer[Parcel](context, framed)
+        await _served(context, writer, self._carry(context, writer))
 
-    async def _carry(self, context: Context, line: _TrunkLine) -> None:
+    async def _carry(self, context: Context, trunk: _Writer[Parcel]) -> None:
         seats: dict[int, int] = {}
         try:
             while isinstance(data := await context.read(), bytes):
                 for parcel in opened(data, self._cell.plan.largest_message):
-                    self._take(parcel, seats, line)
+                    self._take(parcel, seats, trunk)
         except asyncio.CancelledError:
             self._lose(seats, "its host's connection broke")
             raise
@@ -130,11 +115,11 @@ class EdgeService:
         for k in seats.values():
             self._cell.hang_up(k)
 
-    def _take(self, parcel: Parcel, seats: dict[int, int], line: _TrunkLine) -> None:
+    def _take(self, parcel: Parcel, seats: dict[int, int], trunk: _Writer[Parcel]) -> None:
         """One message of one user; the first of its seat is its Join. Raises OutOfOrder or Refused as `Cell` does."""
         k = seats.get(parcel.seat)
         if k is None:
-            seats[parcel.seat] = self._cell.join(parcel.message, line.to(parcel.seat))
+            seats[parcel.seat] = self._cell.join(parcel.message, _Seat(parcel.seat, trunk))
             return
         try:
             self._cell.receive(k, parcel.message)
@@ -146,7 +131,7 @@ class EdgeService:
         for k in seats.values():
             self._cell.lose(k, why)
 
-    async def _converse(self, context: Context, line: _StreamLine) -> None:
+    async def _converse(self, context: Context, line: _Stream) -> None:
         first = await context.read()
         if not isinstance(first, bytes):
             raise Refused("INVALID_ARGUMENT", "a stream starts with Join")
@@ -163,17 +148,17 @@ class EdgeService:
         self._cell.hang_up(k)
 
 
-async def _served(context: Context, line: _StreamLine | _TrunkLine, conversation: Awaitable[None]) -> None:
-    """The conversation, then everything that is queued on its line; an error of it ends the stream with a status."""
+async def _served(context: Context, writer: _Writer[Item], conversation: Awaitable[None]) -> None:
+    """The conversation, then everything that is queued; an error of it ends the stream with a status."""
     try:
         with _as_status() as status:
             await conversation
         if status:
             code, reason = status[0]
             await context.abort(code, reason[:LIMIT])
-        await line.close()
+        await writer.close()
     finally:
-        line.abandon()
+        writer.abandon()
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The encoder as the edge runs it: one batched pass over all users, one weighted backward pass, O(d) memory."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 
 import torch
@@ -17,7 +18,7 @@ class SharedModel:
     """Owns an encoder whose parameters are views of one flat theta [d], and their gradients of one flat [d].
 
     A slot is forward, backward, and feature gradients if asked for. The encoder must not mix samples
-    (`encoder_checks`). Parameter order is the encoder's own.
+    (`encoder_checks`). Parameter order is the encoder's own. finite: all outputs of the last `forward` are.
     """
 
     def __init__(self, encoder: nn.Module, feature_gradients: bool) -> None:
@@ -31,6 +32,7 @@ class SharedModel:
         self._outputs: Tensor | None = None
         self._unweighted: PerUser = []
         self._gramian: Tensor | None = None
+        self.finite = True
 
     @property
     def theta(self) -> Tensor:
@@ -68,7 +70,9 @@ class SharedModel:
             joined = joined.detach().requires_grad_()
         with torch.set_grad_enabled(self._linear is None):
             self._features, self._outputs = joined, self._encoder(joined)
-        return _split(self._outputs.detach(), self._sizes, features)
+        outputs = self._outputs.detach()
+        self.finite = math.isfinite(outputs.sum().item()) or bool(outputs.isfinite().all())
+        return _split(outputs, self._sizes, features)
 
     def evaluate(self, features: Sequence[Tensor | None]) -> PerUser:
         """Outputs as in `forward`, without a graph; a slot under way is left alone."""

@@ -1,6 +1,6 @@
 """The contract: the only thing that the edge server and its users share."""
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Version of the meaning of `edge.proto`; both sides must speak the same one."""
 
 LIVE = "/equiran.v1.Edge/Live"

@@ -99,18 +99,20 @@ class Next(_message.Message):
     def __init__(self, ask: _Optional[_Union[Next.Ask, str]] = ..., key: _Optional[_Union[Key, _Mapping]] = ...) -> None: ...
 
 class UserMessage(_message.Message):
-    __slots__ = ("join", "features", "feedback", "report", "leave")
+    __slots__ = ("join", "features", "feedback", "report", "leave", "ahead")
     JOIN_FIELD_NUMBER: _ClassVar[int]
     FEATURES_FIELD_NUMBER: _ClassVar[int]
     FEEDBACK_FIELD_NUMBER: _ClassVar[int]
     REPORT_FIELD_NUMBER: _ClassVar[int]
     LEAVE_FIELD_NUMBER: _ClassVar[int]
+    AHEAD_FIELD_NUMBER: _ClassVar[int]
     join: Join
     features: Features
     feedback: Feedback
     report: Report
     leave: Leave
-    def __init__(self, join: _Optional[_Union[Join, _Mapping]] = ..., features: _Optional[_Union[Features, _Mapping]] = ..., feedback: _Optional[_Union[Feedback, _Mapping]] = ..., report: _Optional[_Union[Report, _Mapping]] = ..., leave: _Optional[_Union[Leave, _Mapping]] = ...) -> None: ...
+    ahead: Features
+    def __init__(self, join: _Optional[_Union[Join, _Mapping]] = ..., features: _Optional[_Union[Features, _Mapping]] = ..., feedback: _Optional[_Union[Feedback, _Mapping]] = ..., report: _Optional[_Union[Report, _Mapping]] = ..., leave: _Optional[_Union[Leave, _Mapping]] = ..., ahead: _Optional[_Union[Features, _Mapping]] = ...) -> None: ...
 
 class Join(_message.Message):
     __slots__ = ("protocol", "run", "user", "incarnation", "dtype", "feature_shape", "batch", "validation_batch", "wants_feature_gradient", "sends_ahead", "codings")
@@ -173,20 +175,22 @@ class Leave(_message.Message):
     def __init__(self, parameters_sha256: _Optional[bytes] = ...) -> None: ...
 
 class EdgeMessage(_message.Message):
-    __slots__ = ("welcome", "outputs", "acknowledgement", "rejected", "round_end", "goodbye")
+    __slots__ = ("welcome", "outputs", "acknowledgement", "rejected", "round_end", "goodbye", "following")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGEMENT_FIELD_NUMBER: _ClassVar[int]
     REJECTED_FIELD_NUMBER: _ClassVar[int]
     ROUND_END_FIELD_NUMBER: _ClassVar[int]
     GOODBYE_FIELD_NUMBER: _ClassVar[int]
+    FOLLOWING_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     outputs: Outputs
     acknowledgement: Acknowledgement
     rejected: Rejected
     round_end: RoundEnd
     goodbye: Goodbye
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., outputs: _Optional[_Union[Outputs, _Mapping]] = ..., acknowledgement: _Optional[_Union[Acknowledgement, _Mapping]] = ..., rejected: _Optional[_Union[Rejected, _Mapping]] = ..., round_end: _Optional[_Union[RoundEnd, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ...) -> None: ...
+    following: Outputs
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., outputs: _Optional[_Union[Outputs, _Mapping]] = ..., acknowledgement: _Optional[_Union[Acknowledgement, _Mapping]] = ..., rejected: _Optional[_Union[Rejected, _Mapping]] = ..., round_end: _Optional[_Union[RoundEnd, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., following: _Optional[_Union[Outputs, _Mapping]] = ...) -> None: ...
 
 class Welcome(_message.Message):
     __slots__ = ("protocol", "rounds", "slots", "output_shape", "next")

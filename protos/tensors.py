@@ -1,8 +1,9 @@
 """Tensors on the wire: one dtype table, raw little-endian bytes, sizes checked before anything is allocated."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 import torch
@@ -62,6 +63,12 @@ class Spec:
         return math.prod(self.shape)
 
 
+@cache
+def agreed(dtype: torch.dtype, shape: tuple[int, ...], coding: Coding = FULL) -> Spec:
+    """The spec of these; one and the same object for all who agree on it."""
+    return Spec(dtype, shape, coding)
+
+
 def wire_dtype(dtype: torch.dtype) -> pb.DType:
     """The protocol's number for `dtype`; raises BadTensor for a type that has none."""
     if dtype not in WIRE:
@@ -89,13 +96,29 @@ def unpack(message: pb.Tensor, spec: Spec) -> Tensor:
     """
     if spec.coding.kind != "full":
         return torch.from_numpy(_widened(message, spec))
+    return _copied(_whole(message, spec), spec, spec.shape)
+
+
+def unpack_together(messages: Sequence[pb.Tensor], spec: Spec) -> Tensor:
+    """The tensors [N, *shape] that N messages carry, as `unpack` gives each. Raises as it does for one of them."""
+    if spec.coding.kind != "full":
+        return torch.stack([unpack(message, spec) for message in messages])
+    return _copied(b"".join([_whole(message, spec) for message in messages]), spec, (len(messages), *spec.shape))
+
+
+def _whole(message: pb.Tensor, spec: Spec) -> bytes:
+    """The bytes of a tensor that travels whole."""
     data = message.data
-    wire, layout = WIRE[spec.dtype]
+    wire, _ = WIRE[spec.dtype]
     if message.dtype != wire or tuple(message.shape) != spec.shape or len(data) != spec.nbytes or _extra(message, spec):
         raise BadTensor(_difference(message, spec))
-    values = np.frombuffer(data, layout).reshape(spec.shape)
+    return data
+
+
+def _copied(data: bytes, spec: Spec, shape: tuple[int, ...]) -> Tensor:
+    values = np.frombuffer(data, WIRE[spec.dtype][1]).reshape(shape)
     _require_finite(values)
-    tensor = torch.empty(spec.shape, dtype=spec.dtype)
+    tensor = torch.empty(shape, dtype=spec.dtype)
     tensor.numpy()[...] = values
     return tensor
 

@@ -20,7 +20,7 @@ from edge_server.record import Event, RadioRecord, RoundRecord, Trace
 from edge_server.server_tasks.news import TaskNews
 from edge_server.service import EdgeServer, serve
 from edge_server.state import Flat, OtherShape
-from sim.allocator import keep_buffers
+from sim.allocator import keep_buffers, keep_objects
 from sim.build import RunState, build_rounds, build_server_tasks, build_session
 from sim.checkpoints import LEAST, PAUSE, Pace, joined, taken_apart
 from sim.local import Outcome, ReasonLost, host, users_at
@@ -142,6 +142,7 @@ class EdgeActor:
             on_round = tasks.then(self._on_round)
             rounds = build_rounds(self._design, self._step, self._cell, compute, on_round, self._on_event, tasks)
             rounds.on_boundary = self._on_boundary
+            keep_objects()
             users = await tasks.beside(rounds.run())
             if self._cell.stopping and (last := rounds.boundary):
                 self._tell_boundary(last)
@@ -223,6 +224,7 @@ class HostActor:
             self._sessions = [build_session(self._design, k) for k in self._users]
         except (ValueError, OSError) as error:
             return f"a user cannot be built: {error}".encode()
+        keep_objects()
         return b""
 
     async def live(self, address: str | bytes) -> bytes:

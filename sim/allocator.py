@@ -1,13 +1,17 @@
-"""Memory of slot messages is freed and asked for again thousands of times a second: let the allocator keep it.
+"""Slot messages come and go thousands of times a second: memory is kept for them, and garbage is looked for less often.
 
 By default glibc gives large blocks back to the kernel and takes fresh pages for the next message, which cost a page
-fault each. The numbers do not depend on it.
+fault each; and Python looks for cycles after every 700 new objects, some of the time among all that were ever made.
+The numbers do not depend on either.
 """
 
 import ctypes
+import gc
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 _KEEP = 1 << 30
+_NEW_OBJECTS = 50_000
+"""Between two looks for cycles; a slot of a thousand users makes about ten thousand, and frees them."""
 
 
 def keep_buffers() -> bool:
@@ -18,3 +22,9 @@ def keep_buffers() -> bool:
         return False
     settings = ((_TRIM_THRESHOLD, _KEEP), (_MMAP_THRESHOLD, _KEEP), (_ARENA_MAX, 1))
     return all(mallopt(name, value) for name, value in settings)
+
+
+def keep_objects() -> None:
+    """What is there now stays: it is not looked through for cycles again, and what comes later not as often."""
+    gc.freeze()
+    gc.set_threshold(_NEW_OBJECTS)

@@ -12,7 +12,7 @@ import torch
 import typer
 
 from sim import data
-from sim.allocator import keep_buffers
+from sim.allocator import keep_buffers, keep_objects
 from sim.bench.group import BenchGroup
 from sim.console import Interrupts, Screen, say, say_json
 from sim.exits import errors
@@ -253,5 +253,6 @@ def main() -> None:
     """The command, once everything is imported."""
     torch.set_num_threads(1)
     keep_buffers()
+    keep_objects()
     sys.path.append(os.getcwd())
     app()

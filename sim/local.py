@@ -20,8 +20,9 @@ from edge_server.state import Flat
 from sim.build import Blueprint, build_rounds, build_server_tasks, build_session
 from sim.memory import MemoryLine
 from sim.step import Step
-from user_client.link import StatusLost, UserFailed, carry, live, open_channel
+from user_client.link import StatusLost, carry, live, open_channel
 from user_client.session import Session
+from user_client.together import Turn, UserFailed
 
 LOOPBACK = "127.0.0.1"
 _MOMENT = 0.001
@@ -147,18 +148,19 @@ async def host(sessions: list[Session], address: str, plan: RunPlan) -> None:
         if plan.trunk:
             await _carried(sessions, channel, plan.largest_message)
             return
+        turn = Turn()
         async with asyncio.TaskGroup() as group:
             for session in sessions:
-                group.create_task(_live(session, channel))
+                group.create_task(_live(session, channel, turn))
     except* RunFailed as failures:
         raise min(failures.exceptions, key=lambda failure: isinstance(failure, ReasonLost)) from failures
     finally:
         await channel.close(None)
 
 
-async def _live(session: Session, channel: grpc.aio.Channel) -> None:
+async def _live(session: Session, channel: grpc.aio.Channel, turn: Turn) -> None:
     try:
-        await live(session, channel)
+        await live(session, channel, turn)
     except Exception as error:
         failure = ReasonLost if isinstance(error, StatusLost) else RunFailed
         raise failure(f"user {session.name!r} failed: {type(error).__name__}: {error}") from error

@@ -188,11 +188,12 @@ def _unpacked(order: bytes) -> tuple[Run, Path]:
 
 def _serve(line: Connection) -> None:
     """In a worker: jobs one after the other. Signals are the parent's: it says when to stop."""
-    from sim.allocator import keep_buffers
+    from sim.allocator import keep_buffers, keep_objects
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     keep_buffers()
+    keep_objects()
     orders, stopping = SimpleQueue[bytes](), threading.Event()
     threading.Thread(target=_listen, args=(line, orders, stopping), name="listener", daemon=True).start()
     while order := orders.get():

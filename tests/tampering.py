@@ -32,16 +32,26 @@ class Tampering:
     def join(self) -> bytes:
         return self._session.join()
 
+    together = False
+
     def react(self, data: bytes) -> Iterator[bytes]:
         for answer in self._session.react(data):
             message = pb.UserMessage.FromString(answer)
-            kind = message.WhichOneof("kind")
-            if kind != "leave":
-                key = getattr(message, kind).key
-                self.digests[kind, key.round, key.slot] = self._session._user.digest()
-            if self._when(message):
-                self._tamper(message)
+            riding = message.HasField("ahead")
+            ahead = pb.UserMessage(features=message.ahead)
+            self._note_and_tamper(message)
+            if riding:
+                self._note_and_tamper(ahead)
+                message.ahead.CopyFrom(ahead.features)
             yield message.SerializeToString()
+
+    def _note_and_tamper(self, message: pb.UserMessage) -> None:
+        kind = message.WhichOneof("kind")
+        if kind != "leave":
+            key = getattr(message, kind).key
+            self.digests[kind, key.round, key.slot] = self._session.user.digest()
+        if self._when(message):
+            self._tamper(message)
 
 
 def at(kind: str, round_: int, slot: int) -> When:

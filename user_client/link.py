@@ -8,6 +8,7 @@ import grpc
 from protos import LIVE, TRUNK
 from protos.frames import Parcel, framed, opened
 from user_client.session import Session
+from user_client.together import Message, Turn, react_together
 
 _OVERTAKEN = "Internal error from Core"
 """What gRPC says, in place of the edge's own status, of a stream that ends while the user writes onto it."""
@@ -34,8 +35,11 @@ def open_channel(address: str, largest_message: int) -> grpc.aio.Channel:
     )
 
 
-async def live(session: Session, channel: grpc.aio.Channel) -> None:
-    """One user's life: join, answer the edge until it says goodbye. Raises LinkBroken, or what the user raises."""
+async def live(session: Session, channel: grpc.aio.Channel, turn: Turn) -> None:
+    """One user's life: join, answer the edge until it says goodbye. Raises LinkBroken, or what the user raises.
+
+    turn: shared by the users of a host.
+    """
     call: Any = channel.stream_stream(LIVE)()  # type: ignore[call-arg]  # stubs know no raw bytes
     try:
         await call.write(session.join())
@@ -43,7 +47,7 @@ async def live(session: Session, channel: grpc.aio.Channel) -> None:
             data = await call.read()
             if not isinstance(data, bytes):
                 raise await _broken(session.name, call)
-            for answer in session.react(data):
+            for answer in await turn.answers(session, data) if session.together else session.react(data):
                 await call.write(answer)
         await call.done_writing()
         await call.read()
@@ -51,14 +55,6 @@ async def live(session: Session, channel: grpc.aio.Channel) -> None:
         raise await _broken(session.name, call) from error
     finally:
         call.cancel()
-
-
-class UserFailed(Exception):
-    """A user on a trunk could not go on; its cause says why."""
-
-    def __init__(self, name: str):
-        super().__init__(name)
-        self.name = name
 
 
 async def carry(sessions: Sequence[Session], channel: grpc.aio.Channel, largest_message: int) -> None:
@@ -71,9 +67,7 @@ async def carry(sessions: Sequence[Session], channel: grpc.aio.Channel, largest_
             data = await call.read()
             if not isinstance(data, bytes):
                 raise await _broken(names, call)
-            await _write(
-                call, [answer for parcel in opened(data, largest_message) for answer in _said(sessions, parcel)]
-            )
+            await _write(call, _answered(sessions, opened(data, largest_message)))
         await call.done_writing()
         await call.read()
     except (grpc.aio.AioRpcError, grpc.aio.UsageError, grpc.aio.InternalError) as error:
@@ -87,13 +81,10 @@ async def _write(call: Any, parcels: list[Parcel]) -> None:
         await call.write(frame)
 
 
-def _said(sessions: Sequence[Session], parcel: Parcel) -> list[Parcel]:
-    """What the user in the parcel's seat answers to it."""
-    session = sessions[parcel.seat]
-    try:
-        return [Parcel(parcel.seat, answer) for answer in session.react(parcel.message)]
-    except Exception as error:
-        raise UserFailed(session.name) from error
+def _answered(sessions: Sequence[Session], parcels: Sequence[Parcel]) -> list[Parcel]:
+    """What the users in the parcels' seats answer."""
+    answers = react_together([Message(sessions[seat], data) for seat, data in parcels])
+    return [Parcel(seat, answer) for (seat, _), given in zip(parcels, answers, strict=True) for answer in given]
 
 
 async def _broken(name: str, call: Any) -> LinkBroken:

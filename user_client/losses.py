@@ -21,7 +21,9 @@ def slope(kind: Loss, predictions: Tensor, labels: Tensor) -> Slope:
 
     Raises RuntimeError for a class that the predictions do not have.
     """
-    return _squared(predictions, labels) if kind == "squared" else _cross_entropy(predictions, labels)
+    if kind == "squared":
+        return squared_together(predictions.unsqueeze(0), labels.unsqueeze(0))[0]
+    return _cross_entropy(predictions, labels)
 
 
 def linear_slope(kind: Loss, layer: nn.Linear, inputs: Tensor, labels: Tensor) -> tuple[Slope, list[Tensor]]:
@@ -31,10 +33,14 @@ def linear_slope(kind: Loss, layer: nn.Linear, inputs: Tensor, labels: Tensor) -
     return Slope(loss, gradient @ weight), [gradient.T @ inputs, gradient.sum(0)]
 
 
-def _squared(predictions: Tensor, labels: Tensor) -> Slope:
-    """mean (f - y)^2 and 2 (f - y) / B."""
-    error = predictions - labels.unsqueeze(1)
-    return Slope((error * error).mean().item(), error * (2.0 / len(labels)))
+def squared_together(predictions: Tensor, labels: Tensor) -> list[Slope]:
+    """mean (f - y)^2 and 2 (f - y) / B of N batches: predictions [N, B, 1], labels [N, B].
+
+    Each has the bits that it has alone.
+    """
+    error = predictions - labels.unsqueeze(2)
+    losses = (error * error).mean((1, 2)).tolist()
+    return list(map(Slope, losses, (error * (2.0 / labels.shape[1])).unbind()))
 
 
 def _cross_entropy(scores: Tensor, labels: Tensor) -> Slope:

@@ -10,8 +10,8 @@ from protos import PROTOCOL
 from protos import edge_pb2 as pb
 from protos.codings import WHOLE, Codings
 from protos.sender import Sender
-from protos.tensors import Spec, unpack, wire_dtype
-from user_client.user import User
+from protos.tensors import agreed, unpack, wire_dtype
+from user_client.user import Feedback, User
 
 
 class ProtocolError(Exception):
@@ -24,6 +24,9 @@ _FEATURES, _FEEDBACK = 0, 2
 
 _OWED = "owed"
 
+_RIDES = 4096
+"""Bytes of features that go in one message with the feedback before; the edge need not wait for larger ones."""
+
 
 class Kept(NamedTuple):
     """A user's state at a round's boundary: before `round`, by name."""
@@ -32,10 +35,18 @@ class Kept(NamedTuple):
     state: dict[str, Tensor]
 
 
+class Heard(NamedTuple):
+    """What a message of the edge led to: answers, and outputs of a slot that are still to get their feedback."""
+
+    answers: list[bytes]
+    due: pb.Outputs | None = None
+
+
 class Session:
     """One user in one run. `done` once the edge has said goodbye. kept: its state at the last round's end.
 
     codings: how tensors travel, both ways. rounding_seed: of what is rounded at random on its way up.
+    outputs: what a slot's outputs must be.
     """
 
     def __init__(
@@ -49,23 +60,23 @@ class Session:
     ):
         self.name = name
         self.done = False
-        self._user = user
+        self.user = user
         self._run = run
         self._slots = 0
-        self._outputs = output_shape
+        self._output_shape = output_shape
         outputs, features = (user.batch, *output_shape), (user.batch, *user.feature_shape)
-        self._slot_features = Spec(user.dtype, features, codings.features)
-        self._slot_outputs = Spec(user.dtype, outputs, codings.outputs)
-        self._gradient = Spec(user.dtype, outputs, codings.feedback)
-        self._feature_gradient = Spec(user.dtype, features, codings.acknowledgement)
-        self._validation_outputs = Spec(user.dtype, (user.validation_batch, *output_shape), codings.outputs)
+        self._slot_features = agreed(user.dtype, features, codings.features)
+        self.outputs = agreed(user.dtype, outputs, codings.outputs)
+        self._gradient = agreed(user.dtype, outputs, codings.feedback)
+        self._feature_gradient = agreed(user.dtype, features, codings.acknowledgement)
+        self._validation_outputs = agreed(user.dtype, (user.validation_batch, *output_shape), codings.outputs)
         self.kept: Kept | None = None
         self._features = Sender(codings.features, (rounding_seed, _FEATURES))
         self._gradients = Sender(codings.feedback, (rounding_seed, _FEEDBACK))
 
     def join(self) -> bytes:
         """The first message of the stream."""
-        user = self._user
+        user = self.user
         join = pb.Join(
             protocol=PROTOCOL,
             run=self._run,
@@ -82,89 +93,112 @@ class Session:
 
     def _described(self) -> pb.Codings | None:
         """How its tensors travel; nothing where all travel whole."""
-        specs = (self._slot_features, self._slot_outputs, self._gradient, self._feature_gradient)
+        specs = (self._slot_features, self.outputs, self._gradient, self._feature_gradient)
         features, outputs, feedback, acknowledgement = (spec.described for spec in specs)
         said = pb.Codings(features=features, outputs=outputs, feedback=feedback, acknowledgement=acknowledgement)
         return said if any(spec.coding.kind != "full" for spec in specs) else None
+
+    @property
+    def together(self) -> bool:
+        """It may answer with others of its host (`together.react_together`)."""
+        return self.user.together
 
     def react(self, data: bytes) -> Iterator[bytes]:
         """The answers to one message of the edge, each as soon as it is known; often one, sometimes none.
 
         Raises ProtocolError for a message that fits nothing, BadTensor for one whose tensor does not fit.
         """
+        answers, due = self.hear(data)
+        yield from answers
+        if due is not None:
+            yield from self.answer(due, self.user.feedback(unpack(due.outputs, self.outputs)))
+
+    def hear(self, data: bytes) -> Heard:
+        """Takes in one message of the edge; feedback is left to be given. Raises as `react`."""
         message = pb.EdgeMessage.FromString(data)
         kind = message.WhichOneof("kind")
         if kind == "outputs":
-            yield from self._on_outputs(message.outputs)
-        elif kind == "acknowledgement":
+            return self._on_outputs(message.outputs)
+        if kind == "acknowledgement":
             self._on_acknowledgement(message.acknowledgement)
-            yield from self._on_next(message.acknowledgement.next)
-        elif kind == "rejected":
-            self._user.drop()
-            yield from self._on_next(message.rejected.next)
-        elif kind == "round_end":
+            return self._after_slot(message, message.acknowledgement.next)
+        if kind == "rejected":
+            self.user.drop()
+            return self._after_slot(message, message.rejected.next)
+        if kind == "round_end":
             self.kept = Kept(message.round_end.round + 1, self._state())
-            yield from self._on_next(message.round_end.next)
-        elif kind == "welcome":
-            yield from self._on_welcome(message.welcome)
-        elif kind == "goodbye":
-            self.done = True
-        else:
+            return Heard(self._on_next(message.round_end.next))
+        if kind == "welcome":
+            return Heard(self._on_welcome(message.welcome))
+        if kind != "goodbye":
             raise ProtocolError(f"user {self.name!r}: the edge sent a message of no known kind")
+        self.done = True
+        return Heard([])
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Goes on from what `kept` once held. Raises ValueError when it is another user's."""
         own = dict(state)
         owed = own.pop(_OWED, None)
         self._gradients.owed = None if owed is None else owed.numpy().copy()
-        self._user.load(own)
+        self.user.load(own)
 
     def _state(self) -> dict[str, Tensor]:
         """What the user remembers, and what its gradients owe: [B, ...output_shape]."""
         owed = self._gradients.owed
-        return self._user.state() | ({} if owed is None else {_OWED: torch.from_numpy(owed.copy())})
+        return self.user.state() | ({} if owed is None else {_OWED: torch.from_numpy(owed.copy())})
 
-    def _on_welcome(self, welcome: pb.Welcome) -> Iterator[bytes]:
+    def _on_welcome(self, welcome: pb.Welcome) -> list[bytes]:
         if welcome.protocol != PROTOCOL:
             raise ProtocolError(f"the edge speaks protocol {welcome.protocol}, this user {PROTOCOL}")
-        if tuple(welcome.output_shape) != self._outputs:
+        if tuple(welcome.output_shape) != self._output_shape:
             raise ProtocolError(
                 f"user {self.name!r}: the edge's outputs are {list(welcome.output_shape)} per sample, "
-                f"the head expects {list(self._outputs)}"
+                f"the head expects {list(self._output_shape)}"
             )
         self._slots = welcome.slots
-        yield from self._on_next(welcome.next)
+        return self._on_next(welcome.next)
 
-    def _on_next(self, asked: pb.Next) -> Iterator[bytes]:
+    def _on_next(self, asked: pb.Next) -> list[bytes]:
         t, i = asked.key.round, asked.key.slot
+        if asked.ask == pb.Next.WAIT:
+            return []
         if asked.ask == pb.Next.FEATURES:
-            yield self._up(t, i, self._user.features(t, i))
-        elif asked.ask == pb.Next.VALIDATION:
-            yield self._up(t, i, self._user.validation_features(t))
-        elif asked.ask == pb.Next.LEAVE:
-            yield pb.UserMessage(leave=pb.Leave(parameters_sha256=self._user.digest())).SerializeToString()
-        elif asked.ask != pb.Next.WAIT:
+            return [self._up(t, i, self.user.features(t, i))]
+        if asked.ask == pb.Next.VALIDATION:
+            return [self._up(t, i, self.user.validation_features(t))]
+        if asked.ask != pb.Next.LEAVE:
             raise ProtocolError(f"user {self.name!r}: the edge asks for {asked.ask}, which is nothing known")
+        return [pb.UserMessage(leave=pb.Leave(parameters_sha256=self.user.digest())).SerializeToString()]
 
-    def _on_outputs(self, message: pb.Outputs) -> Iterator[bytes]:
-        t, i = message.key.round, message.key.slot
-        if i == self._slots:
-            yield self._report(message)
-            return
-        yield self._feedback(message)
-        if not self._user.trainable_front and i + 1 < self._slots:
-            yield self._up(t, i + 1, self._user.features(t, i + 1))
+    def _after_slot(self, message: pb.EdgeMessage, asked: pb.Next) -> Heard:
+        answers = self._on_next(asked)
+        return Heard(answers, message.following if message.HasField("following") else None)
 
-    def _feedback(self, message: pb.Outputs) -> bytes:
-        feedback = self._user.feedback(unpack(message.outputs, self._slot_outputs))
+    def _on_outputs(self, message: pb.Outputs) -> Heard:
+        return Heard([self._report(message)]) if message.key.slot == self._slots else Heard([], message)
+
+    def answer(self, due: pb.Outputs, given: Feedback) -> Iterator[bytes]:
+        """`given` for the outputs that were `due`, and the next slot's features where they go ahead."""
+        t, i = due.key.round, due.key.slot
+        answer = self._feedback(due.key, given)
+        if self.user.trainable_front or i + 1 == self._slots:
+            yield answer.SerializeToString()
+        elif self._slot_features.nbytes <= _RIDES:
+            self._pack(t, i + 1, self.user.features(t, i + 1), answer.ahead)
+            yield answer.SerializeToString()
+        else:
+            yield answer.SerializeToString()
+            yield self._up(t, i + 1, self.user.features(t, i + 1))
+
+    def _feedback(self, key: pb.Key, given: Feedback) -> pb.UserMessage:
         answer = pb.UserMessage()
-        answer.feedback.key.CopyFrom(message.key)
-        answer.feedback.loss = feedback.loss
-        self._gradients.pack(feedback.gradient, answer.feedback.gradient, message.key.round, message.key.slot)
-        return answer.SerializeToString()
+        answer.feedback.key.CopyFrom(key)
+        answer.feedback.loss = given.loss
+        self._gradients.pack(given.gradient, answer.feedback.gradient, key.round, key.slot)
+        return answer
 
     def _report(self, message: pb.Outputs) -> bytes:
-        validation = self._user.validate(unpack(message.outputs, self._validation_outputs))
+        validation = self.user.validate(unpack(message.outputs, self._validation_outputs))
         answer = pb.UserMessage()
         answer.report.key.CopyFrom(message.key)
         answer.report.loss = validation.loss
@@ -176,11 +210,14 @@ class Session:
         gradient = None
         if message.HasField("feature_gradient"):
             gradient = unpack(message.feature_gradient, self._feature_gradient)
-        self._user.apply(gradient)
+        self.user.apply(gradient)
         self._gradients.settle()
 
     def _up(self, t: int, i: int, features: Tensor) -> bytes:
         answer = pb.UserMessage()
-        answer.features.key.round, answer.features.key.slot = t, i
-        self._features.pack(features, answer.features.features, t, i)
+        self._pack(t, i, features, answer.features)
         return answer.SerializeToString()
+
+    def _pack(self, t: int, i: int, features: Tensor, into: pb.Features) -> None:
+        into.key.round, into.key.slot = t, i
+        self._features.pack(features, into.features, t, i)

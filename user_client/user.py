@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from user_client import config as settings
 from user_client.adversaries import inflation, with_adversaries
-from user_client.losses import linear_slope, slope
+from user_client.losses import Slope, linear_slope, slope, squared_together
 from user_client.models import build_front, build_head, front_shape
 from user_client.tasks import build_task
 from user_client.tasks.base import Place, Task, held_out
@@ -67,7 +67,7 @@ class User:
     """One user: its data, front and head; rounds and slots are counted from 0.
 
     A slot is `features`, `feedback`, then `apply` or `drop`. With a frozen front (or none) the next slot's
-    `features` may come before this slot's `apply`.
+    `features` may come before this slot's `apply`. labels [B]: of the samples whose features were made last.
     Raises ValueError or FileNotFoundError when data, front, encoder output and head do not fit.
     """
 
@@ -83,10 +83,15 @@ class User:
         self._head = build_head(config.head, encoder_output_shape, task.outputs, task.dtype, _seed(place, _HEAD))
         self._first_head = deepcopy(self._head) if _starts_fresh(config) else None
         self._outputs_shape = torch.Size(encoder_output_shape)
-        self._labels = torch.empty(0)
+        self.labels = torch.empty(0)
         self._validation_labels = torch.empty(0)
         self._front_outputs: Tensor | None = None
         self._pending: _Pending | None = None
+
+    @property
+    def together(self) -> bool:
+        """Its feedback has the same bits in one call with others' (`feedback_together`)."""
+        return self._head is None and self.task.loss == "squared" and not self._held_out and not self.trainable_front
 
     @property
     def head(self) -> nn.Module | None:
@@ -97,7 +102,7 @@ class User:
         """What goes up in this slot: [B, *feature_shape], detached. A round's first slot puts a fresh head back."""
         if slot == 0 and self._first_head is not None:
             self._head = deepcopy(self._first_head)
-        x, self._labels = self.task.job(round_, slot)
+        x, self.labels = self.task.job(round_, slot)
         if self._front is None:
             return x
         with torch.set_grad_enabled(self.trainable_front):
@@ -112,10 +117,15 @@ class User:
         """
         self._check_outputs(outputs, self.batch)
         trained = self.batch - self._held_out
-        feedback, head = self._differentiate(outputs[:trained], self._labels[:trained])
+        feedback, head = self._differentiate(outputs[:trained], self.labels[:trained])
         self._pending = _Pending(head, self._front_outputs)
         loss, gradient = self._with_held_out(feedback, outputs) if self._held_out else feedback
         return Feedback(loss * self._factor, gradient)
+
+    def take(self, found: Slope) -> Feedback:
+        """The feedback of a user that is `together`, from the loss and slope at its outputs."""
+        self._pending = _Pending((), None)
+        return Feedback(found.loss * self._factor, found.gradient)
 
     def apply(self, feature_gradient: Tensor | None) -> None:
         """One SGD step of the head, and of a trainable front, on this user's own unweighted loss.
@@ -190,7 +200,7 @@ class User:
         """The loss of the last samples, and the gradient of the others with zeros for these."""
         unseen = outputs[-self._held_out :]
         with torch.no_grad():
-            loss, _ = slope(self.task.loss, self._predict(unseen), self._labels[-self._held_out :])
+            loss, _ = slope(self.task.loss, self._predict(unseen), self.labels[-self._held_out :])
         return Feedback(loss, torch.cat([trained.gradient, torch.zeros_like(unseen)]))
 
     def _differentiate(self, outputs: Tensor, labels: Tensor) -> tuple[Feedback, Sequence[Tensor]]:
@@ -224,6 +234,12 @@ class User:
         if outputs.shape[1:] != self._outputs_shape or outputs.shape[0] != batch:
             expected = [batch, *self._outputs_shape]
             raise ValueError(f"encoder outputs have shape {list(outputs.shape)}, expected {expected}")
+
+
+def feedback_together(users: Sequence[User], outputs: Tensor) -> list[Feedback]:
+    """`User.feedback` of N users with as many samples each, outputs [N, B, 1]; all of them are `together`."""
+    slopes = squared_together(outputs, torch.stack([user.labels for user in users]))
+    return [user.take(found) for user, found in zip(users, slopes, strict=True)]
 
 
 def _starts_fresh(config: settings.User) -> bool:

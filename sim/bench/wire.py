@@ -12,7 +12,7 @@ from edge_server.compute import OneThread
 from edge_server.record import Event, RoundRecord
 from edge_server.rounds import Rounds
 from edge_server.service import serve
-from sim.allocator import keep_buffers
+from sim.allocator import keep_buffers, keep_objects
 from sim.bench.process import answer, listen
 from sim.build import build_rounds, build_session
 from sim.local import LOOPBACK, host
@@ -80,6 +80,7 @@ async def run_edge(recipe: str, watch: Watch) -> None:
     rounds = build_rounds(design, step, cell, compute, on_round, on_event)
     more = watch(rounds)
     server = await serve(cell, LOOPBACK)
+    keep_objects()
     answer({"address": server.address})
     await rounds.run()
     await asyncio.to_thread(listen)
@@ -105,6 +106,7 @@ async def _host(recipe: str, users: list[int], address: str) -> None:
     design, _ = from_recipe(recipe)
     torch.set_num_threads(design.scenario.threads.user)
     sessions = [_ClockedSession(build_session(design, k)) for k in users]
+    keep_objects()
     await host([*sessions], address, design.plan)
     answer([session.seconds for session in sessions])
 

@@ -39,6 +39,8 @@ def forms(number: float) -> set[bytes]:
 class Tap:
     """A session, and every byte that it hears or says."""
 
+    together = False
+
     def __init__(self, session: Any, heard: bytearray):
         self._session, self._heard = session, heard
         self.name = session.name
@@ -151,7 +153,7 @@ def test_nothing_on_the_socket_is_a_label(tmp_path: Path, monkeypatch, make, can
 ALLOWED = {
     "Tensor": {"dtype", "shape", "data", "scale", "indices"},
     "Key": {"round", "slot"},
-    "UserMessage": {"join", "features", "feedback", "report", "leave"},
+    "UserMessage": {"join", "features", "feedback", "report", "leave", "ahead"},
     "Join": {
         "protocol", "run", "user", "incarnation", "dtype", "feature_shape", "batch", "validation_batch",
         "wants_feature_gradient", "sends_ahead", "codings",

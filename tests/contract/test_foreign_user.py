@@ -42,7 +42,7 @@ def tree(folder: Path) -> runs.Tree:
 
 
 def join(**changes: Any) -> bytes:
-    said = {"protocol": 1, "run": "kernel", "user": "u0", "dtype": 2, "feature_shape": [3], "batch": 2}
+    said = {"protocol": 2, "run": "kernel", "user": "u0", "dtype": 2, "feature_shape": [3], "batch": 2}
     return pb.UserMessage(join=pb.Join(**{**said, "validation_batch": 4, **changes})).SerializeToString()
 
 
@@ -133,7 +133,7 @@ def too_large(design: Blueprint) -> bytes:
 @pytest.mark.parametrize(
     ("first", "status"),
     [
-        (lambda _: join(protocol=2), "FAILED_PRECONDITION"),
+        (lambda _: join(protocol=1), "FAILED_PRECONDITION"),
         (lambda _: pb.UserMessage(features=pb.Features()).SerializeToString(), "FAILED_PRECONDITION"),
         (lambda _: join(run="another"), "NOT_FOUND"),
         (lambda _: join(user="stranger"), "NOT_FOUND"),

@@ -117,11 +117,11 @@ def test_a_silent_user_costs_patience_and_no_more(tmp_path: Path, monkeypatch, t
 
 
 def test_a_user_that_closes_its_stream_is_lost(tmp_path: Path, monkeypatch) -> None:
-    async def live_a_while(session, channel) -> None:
+    async def live_a_while(session, channel, turn) -> None:
         if session.name == "user_01":
-            await asyncio.wait_for(live(Deaf(session), channel), 5)
+            await asyncio.wait_for(live(Deaf(session), channel, turn), 5)
         else:
-            await live(session, channel)
+            await live(session, channel, turn)
 
     monkeypatch.setattr(sim.local, "live", live_a_while)
     line = fails(tmp_path, TREE, "grpc")
@@ -129,7 +129,9 @@ def test_a_user_that_closes_its_stream_is_lost(tmp_path: Path, monkeypatch) -> N
 
 
 class Deaf:
-    """Hangs up on the outputs of slot 2, its sixth message, and leaves them without an answer."""
+    """Hangs up on the outputs of slot 2, its fourth message, and leaves them without an answer."""
+
+    together = False
 
     def __init__(self, session: Any):
         self._session, self._heard = session, 0
@@ -137,7 +139,7 @@ class Deaf:
 
     @property
     def done(self) -> bool:
-        return self._heard == 6
+        return self._heard == 4
 
     def join(self) -> bytes:
         return self._session.join()

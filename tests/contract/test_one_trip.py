@@ -13,6 +13,7 @@ import runs
 import sim.build
 import sim.local
 import tampering
+import user_client.session
 from edge_server.attendance import Refused
 from edge_server.cell import Cell
 from edge_server.judge import RunFailed
@@ -35,6 +36,8 @@ FRONTS = {
 class WhenAsked(Session):
     """Speaks only when it is asked, whatever its front."""
 
+    together = False
+
     def join(self) -> bytes:
         message = pb.UserMessage.FromString(super().join())
         message.join.sends_ahead = False
@@ -42,7 +45,14 @@ class WhenAsked(Session):
 
     def react(self, data: bytes) -> Iterator[bytes]:
         answers = super().react(data)
-        yield from [next(answers)] if pb.EdgeMessage.FromString(data).HasField("outputs") else answers
+        yield from [alone(next(answers))] if pb.EdgeMessage.FromString(data).HasField("outputs") else answers
+
+
+def alone(answer: bytes) -> bytes:
+    """The answer without the features that ride with it."""
+    message = pb.UserMessage.FromString(answer)
+    message.ClearField("ahead")
+    return message.SerializeToString()
 
 
 class Eager(Session):
@@ -197,8 +207,11 @@ class Kept:
         self.heard.append(pb.EdgeMessage.FromString(data))
 
 
-def test_a_user_that_hangs_up_between_its_features_and_its_leave_is_lost(tmp_path: Path) -> None:
+def test_a_user_that_hangs_up_between_its_features_and_its_leave_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Features that were on their way when all were told to leave are no Leave."""
+    monkeypatch.setattr(user_client.session, "_RIDES", 0)
     asyncio.run(hang_up(sim.build.blueprint(runs.loaded(tmp_path, runs.kernel(many=1)).scenario, "run")))
 
 

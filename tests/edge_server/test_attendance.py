@@ -282,3 +282,56 @@ def test_what_came_ahead_from_a_user_that_is_not_asked_after_all_does_not_count(
     attendance.expect(("features", 1, 1), [1])
     assert attendance.answers == []
     assert attendance.missing == ["b"]
+
+
+def both(t: int, i: int, then: int) -> pb.UserMessage:
+    """Feedback of slot i with features of slot `then`."""
+    said = message("feedback", t, i)
+    said.ahead.CopyFrom(message("features", t, then).features)
+    said.ahead.features.data = bytes(200)
+    return said
+
+
+def test_features_that_ride_with_feedback_are_filed_and_weighed_by_themselves() -> None:
+    attendance = asked_for_feedback()
+    said = both(1, 0, 1)
+    parts = pb.UserMessage(feedback=said.feedback), pb.UserMessage(features=said.ahead)
+    alone = [part.ByteSize() for part in parts]
+    assert len(said.SerializeToString()) == sum(alone)
+    assert not attendance.receive(0, said, sum(alone))
+    assert attendance.receive(1, message("feedback", 1, 0), 20)
+    assert [one.size for one in attendance.answers] == [alone[0], 20]
+    attendance.expect(("features", 1, 1), [0])
+    assert attendance.complete
+    assert [(one.k, one.size) for one in attendance.answers] == [(0, alone[1])]
+
+
+def test_what_rides_completes_a_slot_only_once() -> None:
+    attendance = Attendance(["a"], slots=3)
+    attendance.ahead.add(0)
+    attendance.expect(("feedback", 1, 0), [0])
+    assert attendance.receive(0, both(1, 0, 1), 300)
+
+
+@pytest.mark.parametrize(
+    ("k", "said", "reason"),
+    [
+        (1, both(1, 0, 1), "user 'b' sent features of round 1, slot 1"),
+        (0, both(1, 0, 2), "user 'a' sent features of round 1, slot 2"),
+        (0, both(1, 1, 1), "user 'a' sent feedback of round 1, slot 1"),
+    ],
+    ids=["did not say so", "two slots on", "another slot's feedback"],
+)
+def test_what_may_not_ride_is_out_of_order(k: int, said: pb.UserMessage, reason: str) -> None:
+    with pytest.raises(OutOfOrder, match=reason):
+        asked_for_feedback().receive(k, said, 300)
+
+
+def test_nothing_rides_with_anything_but_feedback() -> None:
+    attendance = Attendance(["a"], slots=3)
+    attendance.ahead.add(0)
+    attendance.expect(("features", 1, 0), [0])
+    said = message("features", 1, 0)
+    said.ahead.CopyFrom(message("features", 1, 1).features)
+    with pytest.raises(OutOfOrder, match="user 'a' sent features ahead beside something that is no feedback"):
+        attendance.receive(0, said, 30)

@@ -88,7 +88,7 @@ def test_a_user_is_welcomed_with_the_sizes_of_the_run() -> None:
 @pytest.mark.parametrize(
     ("changes", "code", "said"),
     [
-        ({"protocol": 2}, "FAILED_PRECONDITION", "protocol 2, but this edge speaks 1"),
+        ({"protocol": 1}, "FAILED_PRECONDITION", "protocol 1, but this edge speaks 2"),
         ({"run": "other"}, "NOT_FOUND", "run 'other' is not served here"),
         ({"user": "mallory"}, "NOT_FOUND", "no user 'mallory' in this scenario"),
         ({"batch": 3}, "INVALID_ARGUMENT", "user 'a' has batch 3, but the scenario says 2"),

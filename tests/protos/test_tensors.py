@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from protos import edge_pb2 as pb
-from protos.tensors import BadTensor, NotFinite, Spec, pack, unpack, wire_dtype
+from protos.tensors import BadTensor, NotFinite, Spec, pack, unpack, unpack_together, wire_dtype
 
 DTYPES = {np.float32: (torch.float32, pb.FLOAT32), np.float64: (torch.float64, pb.FLOAT64)}
 SHAPES = array_shapes(max_dims=5, max_side=6)
@@ -74,6 +74,27 @@ def test_nan_and_infinity_are_refused_and_their_first_index_named(values: np.nda
     with pytest.raises(NotFinite, match="at index ") as caught:
         unpack(packed(values), spec(values))
     assert str(caught.value).endswith(f"at index {first.tolist()}")
+
+
+@given(tensors(), st.integers(1, 9))
+def test_many_come_back_in_one_block_as_each_comes_back_alone(values: np.ndarray, count: int) -> None:
+    messages = [packed(values * 2.0**-k) for k in range(count)]
+    block = unpack_together(messages, spec(values))
+    assert block.shape == (count, *values.shape)
+    for row, message in zip(block, messages, strict=True):
+        assert row.numpy().tobytes() == unpack(message, spec(values)).numpy().tobytes()
+
+
+@given(tensors(), st.integers(0, 3))
+def test_one_bad_tensor_among_many_is_refused(values: np.ndarray, place: int) -> None:
+    messages = [packed(values) for _ in range(4)]
+    messages[place].data += b"\0"
+    with pytest.raises(BadTensor, match="bytes of data, expected"):
+        unpack_together(messages, spec(values))
+    values.flat[-1] = math.nan
+    messages[place] = packed(values)
+    with pytest.raises(NotFinite):
+        unpack_together(messages, spec(values))
 
 
 @given(tensors(), SHAPES)

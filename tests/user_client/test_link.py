@@ -10,6 +10,7 @@ import pytest
 
 from protos import LIVE
 from user_client.link import LinkBroken, StatusLost, live, open_channel
+from user_client.together import Turn
 
 
 class Echoing:
@@ -17,6 +18,7 @@ class Echoing:
 
     name = "a"
     done = False
+    together = False
 
     def __init__(self) -> None:
         self.heard: list[bytes] = []
@@ -43,7 +45,7 @@ def conversation(play: Callable[[Any, grpc.aio.ServicerContext], Any], session: 
         channel = open_channel(f"127.0.0.1:{port}", limit)
         try:
             async with asyncio.timeout(10):
-                await live(session, channel)  # type: ignore[arg-type]
+                await live(session, channel, Turn())  # type: ignore[arg-type]
         finally:
             await channel.close()
             await server.stop(None)
@@ -133,7 +135,7 @@ def test_no_edge_there_is_a_broken_link() -> None:
             channel = open_channel(f"127.0.0.1:{unheard.getsockname()[1]}", 1 << 20)
             with pytest.raises(LinkBroken, match=r"^user 'a': the edge ended the stream with UNAVAILABLE: "):
                 async with asyncio.timeout(20):
-                    await live(Echoing(), channel)  # type: ignore[arg-type]
+                    await live(Echoing(), channel, Turn())  # type: ignore[arg-type]
             await channel.close()
 
     asyncio.run(go())

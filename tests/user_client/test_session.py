@@ -4,6 +4,7 @@ import pytest
 import torch
 from places import place, user_config
 
+import user_client.session
 from protos import PROTOCOL
 from protos import edge_pb2 as pb
 from protos.tensors import BadTensor, NotFinite, Spec, pack, unpack
@@ -82,6 +83,31 @@ def test_with_a_trainable_front_a_slot_is_features_feedback_and_the_next_feature
     assert said(session, message.SerializeToString()).features.key == pb.Key(round=0, slot=1)
 
 
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All features count as large: they go in a message of their own."""
+    monkeypatch.setattr(user_client.session, "_RIDES", 0)
+
+
+def test_small_features_ride_with_the_feedback_and_outputs_with_what_ends_the_slot() -> None:
+    session, apart = regression(), regression()
+    first = said(session, welcome((1,))).features
+    zeros = torch.zeros(2, 1, dtype=torch.float64)
+    both = said(session, outputs(zeros))
+    assert (both.feedback.key, both.ahead.key) == (first.key, pb.Key(round=0, slot=1))
+    message = pb.EdgeMessage(acknowledgement=pb.Acknowledgement(key=first.key, next=ask(pb.Next.WAIT)))
+    message.following.key.slot = 1
+    pack(zeros, message.following.outputs)
+    second = said(session, message.SerializeToString())
+    assert (second.feedback.key, second.ahead.key) == (pb.Key(round=0, slot=1), pb.Key(round=0, slot=2))
+    said(apart, welcome((1,)))
+    said(apart, outputs(zeros))
+    answers(apart, edge(acknowledgement=message.acknowledgement))
+    assert said(apart, outputs(zeros, slot=1)) == second
+    assert session.user.digest() == apart.user.digest()
+
+
+@pytest.mark.usefixtures("large")
 def test_without_one_the_next_features_follow_the_feedback_unasked() -> None:
     session = regression()
     first = said(session, welcome((1,))).features
@@ -94,17 +120,18 @@ def test_without_one_the_next_features_follow_the_feedback_unasked() -> None:
     assert answers(session, done) == []
 
 
+@pytest.mark.usefixtures("large")
 def test_the_feedback_goes_out_before_the_next_features_are_made() -> None:
     session = regression()
     said(session, welcome((1,)))
     asked_for: list[tuple[int, int]] = []
-    job = session._user.task.job
+    job = session.user.task.job
 
     def note(round_: int, slot: int):
         asked_for.append((round_, slot))
         return job(round_, slot)
 
-    session._user.task.job = note  # type: ignore[method-assign]
+    session.user.task.job = note  # type: ignore[method-assign]
     going = session.react(outputs(torch.zeros(2, 1, dtype=torch.float64)))
     assert pb.UserMessage.FromString(next(going)).HasField("feedback")
     assert asked_for == []
@@ -112,6 +139,7 @@ def test_the_feedback_goes_out_before_the_next_features_are_made() -> None:
     assert asked_for == [(0, 1)]
 
 
+@pytest.mark.usefixtures("large")
 def test_features_made_ahead_are_those_that_would_have_been_asked_for() -> None:
     ahead, asked = regression(), regression()
     for session in (ahead, asked):
@@ -143,7 +171,7 @@ def test_waiting_says_nothing_and_leaving_gives_the_hash() -> None:
     session = regression()
     assert answers(session, welcome((1,), ask(pb.Next.WAIT))) == []
     leave = said(session, edge(round_end=pb.RoundEnd(round=0, next=ask(pb.Next.LEAVE)))).leave
-    assert leave.parameters_sha256 == session._user.digest()
+    assert leave.parameters_sha256 == session.user.digest()
     assert len(leave.parameters_sha256) == 32
     assert not session.done
     assert answers(session, edge(goodbye=pb.Goodbye())) == []
@@ -154,43 +182,44 @@ def test_a_rejected_slot_takes_no_step_and_goes_on() -> None:
     session = digits()
     said(session, welcome((5,)))
     said(session, outputs(torch.ones(3, 5)))
-    before = session._user.digest()
+    before = session.user.digest()
     rejected = pb.Rejected(code=pb.Rejected.NOT_FINITE, field="loss", next=ask(pb.Next.FEATURES, 1))
     assert said(session, edge(rejected=rejected)).features.key.slot == 1
-    assert session._user.digest() == before
+    assert session.user.digest() == before
 
 
+@pytest.mark.usefixtures("large")
 def test_a_rejected_slot_of_a_user_that_sent_ahead_takes_no_step_and_the_next_one_does() -> None:
     session = regression()
     said(session, welcome((1,)))
     ones = torch.ones(2, 1, dtype=torch.float64)
     answers(session, outputs(ones))
-    before = session._user.digest()
+    before = session.user.digest()
     rejected = pb.Rejected(code=pb.Rejected.NOT_FINITE, field="loss", next=ask(pb.Next.WAIT))
     assert answers(session, edge(rejected=rejected)) == []
     feedback, _ = answers(session, outputs(ones, slot=1))
     assert feedback.feedback.key.slot == 1
-    assert session._user.digest() == before
+    assert session.user.digest() == before
     assert answers(session, edge(acknowledgement=pb.Acknowledgement(next=ask(pb.Next.WAIT)))) == []
-    assert session._user.digest() != before
+    assert session.user.digest() != before
 
 
 def test_an_applied_slot_takes_a_step() -> None:
     session = digits()
     said(session, welcome((5,)))
     said(session, outputs(torch.ones(3, 5)))
-    before = session._user.digest()
+    before = session.user.digest()
     message = pb.EdgeMessage()
     message.acknowledgement.next.CopyFrom(ask(pb.Next.FEATURES, 1))
     pack(torch.ones(3, 2, 12, 12), message.acknowledgement.feature_gradient)
     said(session, message.SerializeToString())
-    assert session._user.digest() != before
+    assert session.user.digest() != before
 
 
 @pytest.mark.parametrize(
     ("data", "said_"),
     [
-        (welcome((1,), protocol=9), "the edge speaks protocol 9, this user 1"),
+        (welcome((1,), protocol=9), "the edge speaks protocol 9, this user 2"),
         (welcome((2,)), r"user 'a': the edge's outputs are \[2\] per sample, the head expects \[1\]"),
         (edge(), "the edge sent a message of no known kind"),
         (welcome((1,), pb.Next()), "which is nothing known"),
