@@ -94,6 +94,11 @@ class RunPlan:
         return [round_ not in away for away in self._away]
 
     @cached_property
+    def by_name(self) -> dict[str, UserPlan]:
+        """The users by their names."""
+        return {user.name: user for user in self.users}
+
+    @cached_property
     def trains_fronts(self) -> bool:
         """Somebody trains a front, and waits for feature gradients."""
         return any(user.trainable_front for user in self.users)

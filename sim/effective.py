@@ -8,7 +8,11 @@ from edge_server.config_base import Config
 from sim.yaml_lines import scalar
 
 
-class _Dumper(yaml.SafeDumper):
+_Emitter: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+"""Ten times as fast where PyYAML was built with libyaml."""
+
+
+class _Dumper(_Emitter):  # type: ignore[misc]  # libyaml may not be there
     """Block style, no aliases, and quotes around text that would read as something else."""
 
     def ignore_aliases(self, _data: Any) -> bool:

@@ -145,12 +145,15 @@ def _measured(load: scales.Load, note: Callable[[str], None]) -> scales.Measured
 def _tell_scale(found: dict[str, Any]) -> None:
     rows, what = found["rows"], f"{found['aggregator']}, {found['encoder']}, d = {found['parameters']}"
     time = ("users", "hosts", "ms_per_slot", "user_steps_per_s", "echo_ms", "ratio_to_echo")
-    edge = ("users", "edge_ms", "rule_ms", "edge_base_mb", "edge_rss_mb", "rule_mb", "host_rss_mb")
-    say_table([{key: row[key] for key in time} for row in rows], f"a slot: {what}")
-    say_table([{key: row[key] for key in edge} for row in rows], "the edge, and the largest host; MB of 10^6 bytes")
+    edge = ("users", "edge_ms", "rule_ms", "edge_base_mb", "edge_rss_mb", "rule_mb")
+    host = ("users", "hosts", "host_rss_mb", "host_kb_per_user", "join_s")
+    say_table([_only(row, *time) for row in rows], f"a slot: {what}")
+    say_table([_only(row, *edge) for row in rows], "the edge; MB of 10^6 bytes")
+    say_table([_only(row, *host) for row in rows], "the largest host")
     say("edge_ms: the edge's own work in a slot; rule_ms: of which making the weights")
     say("edge_rss_mb: peak while slots ran; edge_base_mb: before the first user came")
     say("rule_mb: what making the weights took for a moment, beyond what the edge held")
+    say("host_kb_per_user: by how much it grew, per user; join_s: from the first Join to the last")
     say(f"machine: {_machine(found)}")
 
 

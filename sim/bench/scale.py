@@ -89,6 +89,10 @@ class Measured(NamedTuple):
     """What the rule took beyond what the edge held already, at most, in a slot."""
     host_peak: float | None
     """The largest host."""
+    host_base: float | None
+    """A host before it made its first user."""
+    join: float
+    """Seconds from the first Join to the last."""
     parameters: int
     """d."""
 
@@ -129,11 +133,10 @@ def measure(load: Load, design: Blueprint) -> Measured:
             edge.tell("go")
         weighed = edge.hear()
         edge.tell("go")
-        for host in hosts:
-            host.hear()
+        bases = [host.hear()["base"] for host in hosts]
         edge.tell("everybody is gone")
         echo.tell(0)
-    return _gathered(turns[1:], weighed, edge_base)
+    return _gathered(turns[1:], weighed, edge_base, _largest(bases))
 
 
 @contextmanager
@@ -170,7 +173,9 @@ def _largest(values: list[float | None]) -> float | None:
     return max(known, default=None)
 
 
-def _gathered(turns: list[dict[str, Any]], weighed: dict[str, Any], edge_base: float | None) -> Measured:
+def _gathered(
+    turns: list[dict[str, Any]], weighed: dict[str, Any], edge_base: float | None, host_base: float | None
+) -> Measured:
     def of(key: str) -> Floats:
         return np.array([turn[key] for turn in turns])
 
@@ -183,6 +188,8 @@ def _gathered(turns: list[dict[str, Any]], weighed: dict[str, Any], edge_base: f
         edge_peak=turns[-1]["edge_peak"],
         rule_peak=_largest(weighed["rule_mb"]),
         host_peak=turns[-1]["host_peak"],
+        host_base=host_base,
+        join=turns[-1]["join"],
         parameters=weighed["parameters"],
     )
 
@@ -205,8 +212,17 @@ def row(load: Load, measured: Measured) -> dict[str, Any]:
         "edge_rss_mb": measured.edge_peak,
         "rule_mb": measured.rule_peak,
         "host_rss_mb": measured.host_peak,
+        "host_kb_per_user": _per_user(load, measured),
+        "join_s": measured.join,
         "slots": measured.wire.size,
     }
+
+
+def _per_user(load: Load, measured: Measured) -> float | None:
+    """kB (1000 bytes) by which the largest host grew for each of its users."""
+    if measured.host_peak is None or measured.host_base is None:
+        return None
+    return (measured.host_peak - measured.host_base) * 1e3 / max(map(len, load.placed))
 
 
 def report(measured: list[tuple[Load, Measured]]) -> dict[str, Any]:

@@ -128,7 +128,7 @@ def measure(load: Load) -> Blocks:
     design = design_of(load)
     with _contenders(load, design) as (edge, hosts, monolith, echo):
         blocks = [_turn(edge, monolith, echo, design) for _ in range(design.plan.rounds)]
-        users = [seconds for host in hosts for seconds in host.hear()]
+        users = [seconds for host in hosts for seconds in host.hear()["seconds"]]
         edge.tell("everybody is gone")
         echo.tell(0)
     return _gathered(blocks, users)

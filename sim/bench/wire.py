@@ -14,6 +14,7 @@ from edge_server.rounds import Rounds
 from edge_server.service import serve
 from sim.allocator import keep_buffers, keep_objects
 from sim.bench.process import answer, listen
+from sim.bench.scale_memory import resident
 from sim.build import build_rounds, build_session
 from sim.local import LOOPBACK, host
 from sim.priority import yield_to_edge
@@ -67,14 +68,16 @@ async def run_edge(recipe: str, watch: Watch) -> None:
     """Every round is a block: told when it is over, and the next one waits for a word."""
     design, step = from_recipe(recipe)
     compute = _Clocked(design.scenario.threads.edge)
+    joined: list[float] = []
 
     def on_round(record: RoundRecord) -> None:
         seconds, compute.seconds = compute.seconds, []
-        answer({**_block(record, seconds), **more()})
+        answer({**_block(record, seconds), "join": joined[-1] - joined[0], **more()})
         listen()
 
     def on_event(event: Event) -> None:
-        del event
+        if event["event"] == "join":
+            joined.append(perf_counter())
 
     cell = Cell(design.plan, on_event, lambda: False)
     rounds = build_rounds(design, step, cell, compute, on_round, on_event)
@@ -103,12 +106,13 @@ def _block(record: RoundRecord, seconds: list[float]) -> dict[str, Any]:
 
 async def _host(recipe: str, users: list[int], address: str) -> None:
     yield_to_edge()
+    base = resident("self")
     design, _ = from_recipe(recipe)
     torch.set_num_threads(design.scenario.threads.user)
     sessions = [_ClockedSession(build_session(design, k)) for k in users]
     keep_objects()
     await host([*sessions], address, design.plan)
-    answer([session.seconds for session in sessions])
+    answer({"seconds": [session.seconds for session in sessions], "base": base})
 
 
 def main() -> None:

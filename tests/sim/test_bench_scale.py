@@ -19,7 +19,7 @@ from sim.bench.scale_memory import forget_peak, peak, resident
 KERNEL = Load(users=3, hosts=1, encoder="linear", aggregator="owo_fmtl", slots=4)
 LENET = Load(users=4, hosts=1, encoder="lenet", aggregator="mgda", slots=2)
 LARGEST_LAYER = 320 * 50
-ROW = {"users", "ms_per_slot", "user_steps_per_s", "echo_ms", "ratio_to_echo", "edge_rss_mb", "host_rss_mb"}
+ROW = {"users", "ms_per_slot", "user_steps_per_s", "echo_ms", "ratio_to_echo", "edge_rss_mb", "host_rss_mb", "join_s"}
 
 linux = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="memory is read from Linux's /proc")
 
@@ -58,7 +58,8 @@ def test_a_gramian_rule_takes_gradients_and_owo_fmtl_takes_none(kernel, lenet):
 def test_the_peak_of_the_edge_lies_above_what_it_began_with(kernel, lenet):
     for measured in (kernel, lenet):
         assert 50 < measured.edge_base < measured.edge_peak < 5000
-        assert 50 < measured.host_peak < 5000
+        assert 50 < measured.host_base < measured.host_peak < 5000
+        assert 0 < measured.join < 60
 
 
 def test_a_row_is_made_of_medians(kernel):
