@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edge_server.answers import closing, round_end, serving, welcome
+from edge_server.answers import asking, closing, round_end, serving, welcome
 from edge_server.attendance import Attendance, Kind, Said
 from edge_server.judge import Judge, RunFailed
 from edge_server.messages import (
@@ -85,7 +85,7 @@ class Cell:
             self._attendance.ahead.add(k)
         self._lines[k] = line
         self._event({"event": "join", "user": join.user})
-        self._send(k, welcome(self.plan, k))
+        self._send(k, welcome(self.plan, k, here=self._present[k]))
         return k
 
     def receive(self, k: int, data: bytes) -> None:
@@ -198,7 +198,7 @@ class Cell:
             self._set_next(message.rejected.next if k in rejected else message.acknowledgement.next, k, t, i + 1)
             self.sizes[ACKNOWLEDGEMENT, k] = self._send(k, message)
         if self.stopping:
-            self._call_back(t)
+            self._call_back()
 
     async def validation_features(self) -> list[Tensor | None]:
         """Validation features [V, ...feature_shape]; None for users that do not validate."""
@@ -266,12 +266,11 @@ class Cell:
     def _validates(self, k: int) -> bool:
         return self._present[k] and self.plan.users[k].validation_batch > 0
 
-    def _call_back(self, t: int) -> None:
-        """Tell those who are away in round t to leave; the last round that is over is the one before."""
+    def _call_back(self) -> None:
+        """Tell those who are away to leave."""
         for k, here in enumerate(self._present):
             if not here:
-                leave = pb.Next(ask=pb.Next.LEAVE)
-                self._send(k, pb.EdgeMessage(round_end=pb.RoundEnd(round=t - 1, next=leave)))
+                self._send(k, asking(pb.Next(ask=pb.Next.LEAVE)))
 
     async def _gather(self) -> list[Said]:
         self.check()

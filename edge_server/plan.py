@@ -4,8 +4,10 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 
+from edge_server.participation import Draw
 from protos.codings import WHOLE, Codings
 from protos.frames import largest_frame
 from protos.tensors import Spec
@@ -77,7 +79,7 @@ class RunPlan:
     """A run: T rounds of m slots for these users, in scenario order.
 
     trunk: users may come on a stream of their host's. first: the round it goes on with. last: it ends before this
-    round, as if stopped; None: with the last one.
+    round, as if stopped; None: with the last one. draw: of who takes part; None: all who are there.
     """
 
     run: str
@@ -88,10 +90,12 @@ class RunPlan:
     trunk: bool = False
     first: int = 0
     last: int | None = None
+    draw: Draw | None = None
 
     def present(self, round_: int) -> list[bool]:
         """[K]: who takes part in this round."""
-        return [round_ not in away for away in self._away]
+        there = [round_ not in away for away in self._away]
+        return there if self.draw is None else self.draw.among(np.array(there), round_).tolist()
 
     @cached_property
     def trains_fronts(self) -> bool:

@@ -24,26 +24,33 @@ class Told(NamedTuple):
     """What one user's reported losses are made of.
 
     build: its stream. held_out: samples at a job's end that give the loss; 0 means the whole batch does.
-    factor: what losses are multiplied by before they are reported. away: rounds in which there are none.
+    factor: what losses are multiplied by before they are reported.
     """
 
     build: Callable[[], Task]
     held_out: int = 0
     factor: float = 1.0
-    away: frozenset[int] = frozenset()
 
 
 class Hindsights:
     """theta*_t of Eq. (2), round by round, for the losses that users report. Simulation only: no edge sees labels.
 
-    l_max [K]. domain: Theta. users: in scenario order. slots: m.
+    l_max [K]. domain: Theta. users: in scenario order. slots: m. present: who takes part in a round, [K].
     """
 
-    def __init__(self, fairness: AlphaFair, l_max: Array, domain: Domain, users: Sequence[Told], slots: int):
+    def __init__(
+        self,
+        fairness: AlphaFair,
+        l_max: Array,
+        domain: Domain,
+        users: Sequence[Told],
+        slots: int,
+        present: Callable[[int], Sequence[bool]],
+    ):
         self._oracle = Oracle(fairness, l_max, domain)
         self._users = users
         self._tasks = [user.build() for user in users]
-        self._slots = slots
+        self._slots, self._here = slots, present
         self._thetas: dict[int, Tensor] = {}
         self._pools = ThreadpoolController()
 
@@ -69,7 +76,7 @@ class Hindsights:
         return [*x], [*y]
 
     def _present(self, t: int) -> list[int]:
-        return [k for k, user in enumerate(self._users) if t not in user.away]
+        return [k for k, here in enumerate(self._here(t)) if here]
 
     def _best(self, t: int, x: Sequence[Array], y: Sequence[Array]) -> Tensor:
         if t not in self._thetas:

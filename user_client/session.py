@@ -105,6 +105,8 @@ class Session:
         elif kind == "round_end":
             self.kept = Kept(message.round_end.round + 1, self._state())
             yield from self._on_next(message.round_end.next)
+        elif kind == "asked":
+            yield from self._on_next(message.asked)
         elif kind == "welcome":
             yield from self._on_welcome(message.welcome)
         elif kind == "goodbye":
