@@ -35,9 +35,9 @@ def round_end(t: int, *, here: bool, last: bool) -> pb.EdgeMessage:
     return message
 
 
-def asking(following: pb.Next) -> pb.EdgeMessage:
-    """What is asked of a user that was not in the slot that is over."""
-    return pb.EdgeMessage(asked=following)
+def asking() -> pb.EdgeMessage:
+    """Asks a user that was not in the slot that is over; what, is yet to be said."""
+    return pb.EdgeMessage(asked=pb.Next())
 
 
 def closing(t: int, i: int, rejected: pb.Rejected | None, gradient: Tensor | None, sender: Sender) -> pb.EdgeMessage:

@@ -17,6 +17,14 @@ class Draw:
     per: Literal["round", "slot"]
     seed: int
 
+    def of_round(self, there: Mask, t: int) -> Mask:
+        """Who of those who are `there` [K] takes part in round t."""
+        return self.among(there, t) if self.per == "round" else there
+
+    def of_slot(self, there: Mask, t: int, i: int) -> Mask:
+        """Who of those who are in round t takes part in its slot i."""
+        return self.among(there, t, i) if self.per == "slot" else there
+
     def among(self, there: Mask, *key: int) -> Mask:
         """S of those who are `there` [K], each as likely as any other; all of them where they are fewer.
 

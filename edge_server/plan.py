@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from edge_server.participation import Draw
+from edge_server.participation import Draw, Mask
 from protos.codings import WHOLE, Codings
 from protos.frames import largest_frame
 from protos.tensors import Spec
@@ -95,7 +95,26 @@ class RunPlan:
     def present(self, round_: int) -> list[bool]:
         """[K]: who takes part in this round."""
         there = [round_ not in away for away in self._away]
-        return there if self.draw is None else self.draw.among(np.array(there), round_).tolist()
+        return there if self.draw is None else self.draw.of_round(np.array(there), round_).tolist()
+
+    def in_slot(self, there: Mask, round_: int, slot: int) -> Mask:
+        """[K]: who of those who are in this round takes part in this slot."""
+        return there if self.draw is None else self.draw.of_slot(there, round_, slot)
+
+    def in_slots(self, round_: int) -> Mask:
+        """[m, K]: who takes part in each slot of this round."""
+        there = np.array(self.present(round_))
+        return np.stack([self.in_slot(there, round_, slot) for slot in range(self.slots)])
+
+    @property
+    def slot_by_slot(self) -> bool:
+        """Users are drawn for every slot, so that none knows whether the next one is its own."""
+        return self.draw is not None and self.draw.per == "slot"
+
+    @cached_property
+    def named(self) -> dict[str, UserPlan]:
+        """The users by name."""
+        return {user.name: user for user in self.users}
 
     @cached_property
     def trains_fronts(self) -> bool:

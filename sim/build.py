@@ -97,7 +97,7 @@ class Blueprint:
             for k, user in enumerate(scenario.users)
         ]
         domain = build_domain(scenario.edge.primal.domain)
-        return Hindsights(fairness, l_max, domain, told, scenario.slots, self.plan.present)
+        return Hindsights(fairness, l_max, domain, told, self.plan.in_slots)
 
 
 def place(scenario: Scenario, k: int) -> Place:
@@ -156,7 +156,8 @@ def build_session(design: Blueprint, k: int) -> Session:
     """User k, ready to join."""
     user = User(design.scenario.users[k], place(design.scenario, k), design.output_shape)
     plan = design.plan.users[k]
-    session = Session(user, plan.name, design.plan.run, design.output_shape, plan.codings, plan.rounding_seed)
+    codings, seed, ahead = plan.codings, plan.rounding_seed, not design.plan.slot_by_slot
+    session = Session(user, plan.name, design.plan.run, design.output_shape, codings, seed, ahead=ahead)
     if design.state:
         session.restore(design.state.users[k])
     return session

@@ -66,6 +66,10 @@ def _participation(root: Node) -> Iterator[Problem]:
     drawn, count = get(root, "participation", "users"), _count(root)
     if drawn and type(drawn.value) is int and count is not None and drawn.value > count:
         yield Problem(drawn.where, "participation.users", f"cannot draw {drawn.value} of {count} users")
+    per, step = get(root, "participation", "per"), _value(root, "edge", "primal", "step")
+    if per and per.value == "slot" and step in ("theory", "guess"):
+        message = f"step: {step} is for users who take part in all slots of a round; draw per round, or give a number"
+        yield Problem(per.where, "participation.per", message)
 
 
 def _user_names(root: Node) -> Iterator[Problem]:

@@ -11,10 +11,10 @@ from sim.seeds import stream_seed
 
 
 class Participation(Config):
-    """users: S of those who are there take part. per: drawn anew for every round."""
+    """users: S of those who are there take part. per: for how long they are drawn."""
 
     users: Annotated[int, Field(ge=1, le=USER_CAP)]
-    per: Literal["round"] = "round"
+    per: Literal["round", "slot"] = "round"
 
 
 Takes = Literal["all"] | Participation

@@ -35,7 +35,8 @@ class Kept(NamedTuple):
 class Session:
     """One user in one run. `done` once the edge has said goodbye. kept: its state at the last round's end.
 
-    codings: how tensors travel, both ways. rounding_seed: of what is rounded at random on its way up.
+    codings: how tensors travel, both ways. rounding_seed: of what is rounded at random on its way up. ahead: whether
+    features may go up before they are asked for, where the front is frozen.
     """
 
     def __init__(
@@ -46,10 +47,13 @@ class Session:
         output_shape: tuple[int, ...],
         codings: Codings = WHOLE,
         rounding_seed: int = 0,
+        *,
+        ahead: bool = True,
     ):
         self.name = name
         self.done = False
         self._user = user
+        self._ahead = ahead and not user.trainable_front
         self._run = run
         self._slots = 0
         self._outputs = output_shape
@@ -75,7 +79,7 @@ class Session:
             batch=user.batch,
             validation_batch=user.validation_batch,
             wants_feature_gradient=user.trainable_front,
-            sends_ahead=not user.trainable_front,
+            sends_ahead=self._ahead,
             codings=self._described(),
         )
         return pb.UserMessage(join=join).SerializeToString()
@@ -154,7 +158,7 @@ class Session:
             yield self._report(message)
             return
         yield self._feedback(message)
-        if not self._user.trainable_front and i + 1 < self._slots:
+        if self._ahead and i + 1 < self._slots:
             yield self._up(t, i + 1, self._user.features(t, i + 1))
 
     def _feedback(self, message: pb.Outputs) -> bytes:
