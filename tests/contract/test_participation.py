@@ -41,8 +41,8 @@ def partly(tree: runs.Tree, users: int, per: str, churn: float = 0.0) -> runs.Tr
 
 TOP = {"kind": "top_k", "share": 0.2}
 BESIDE: Any = {
-    "radio": {"kind": "jakes", "doppler": 0.05, "loss_db": [0.0, 0.0, 6.0, 0.0]},
-    "deadline": 0.5,
+    "radio": {"kind": "jakes", "doppler": 0.4, "user_power": [0.5, 0.5, 0.2, 0.2]},
+    "deadline": 0.3,
     "on_user_failure": "stale",
     "compression": {"outputs": "int8", "feedback": TOP, "acknowledgement": TOP},
 }
