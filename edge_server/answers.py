@@ -8,9 +8,8 @@ from protos import edge_pb2 as pb
 from protos.sender import Sender
 
 
-def welcome(plan: RunPlan, k: int) -> pb.EdgeMessage:
-    """Answers user k's Join: the run's size, and the first thing that is asked; nothing yet of one who is away."""
-    here = plan.first not in plan.users[k].away
+def welcome(plan: RunPlan, k: int, *, here: bool) -> pb.EdgeMessage:
+    """Answers user k's Join: the run's size, and what is asked first: features, if it is `here` in the first slot."""
     first = pb.Next(ask=pb.Next.FEATURES, key=pb.Key(round=plan.first, slot=0)) if here else pb.Next(ask=pb.Next.WAIT)
     shape = plan.users[k].output_shape
     return pb.EdgeMessage(
@@ -38,6 +37,11 @@ def round_end(t: int, *, here: bool, last: bool) -> pb.EdgeMessage:
     if here and not last:
         message.round_end.next.key.round = t + 1
     return message
+
+
+def asking() -> pb.EdgeMessage:
+    """Asks a user that was not in the slot that is over; what, is yet to be said."""
+    return pb.EdgeMessage(asked=pb.Next())
 
 
 def closing(t: int, i: int, rejected: pb.Rejected | None, gradient: Tensor | None, sender: Sender) -> pb.EdgeMessage:

@@ -102,6 +102,11 @@ class Attendance:
         return False
 
     @property
+    def asked(self) -> frozenset[int]:
+        """Whose answers count."""
+        return self._from
+
+    @property
     def complete(self) -> bool:
         """Everybody who was asked has answered."""
         return len(self._answers) == len(self._from)

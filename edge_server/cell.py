@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edge_server.answers import closing, round_end, serving, welcome
+from edge_server.answers import asking, closing, round_end, serving, welcome
 from edge_server.attendance import Attendance, Kind, Said
 from edge_server.judge import Judge, RunFailed
 from edge_server.messages import (
@@ -29,8 +29,10 @@ from edge_server.messages import (
     require_hash,
     sendable,
 )
+from edge_server.participation import Mask
 from edge_server.plan import RunPlan
 from edge_server.record import ACKNOWLEDGEMENT, FEATURES, FEEDBACK, OUTPUTS, Event, Floats
+from edge_server.turns import Turns
 from protos import edge_pb2 as pb
 from protos.sender import Sender
 
@@ -75,7 +77,7 @@ class Cell:
         self._held: dict[int, pb.EdgeMessage] = {}
         self._done: asyncio.Future[None] | None = None
         self._failure: RunFailed | None = None
-        self._present = plan.present(plan.first)
+        self._turns = Turns(plan)
         self._expect("features", plan.first, 0)
 
     # ------------------------------------------------------------ what the transport calls
@@ -88,7 +90,7 @@ class Cell:
             self._attendance.ahead.add(k)
         self._lines[k] = line
         self._event({"event": "join", "user": join.user})
-        self._send(k, welcome(self.plan, k))
+        self._send(k, welcome(self.plan, k, here=k in self._turns.here))
         return k
 
     def receive(self, k: int, data: bytes) -> None:
@@ -142,6 +144,11 @@ class Cell:
             raise self._failure
 
     @property
+    def present(self) -> Mask:
+        """[K]: who takes part in the slot that goes on."""
+        return self._turns.mask
+
+    @property
     def owed(self) -> dict[str, Tensor]:
         """What feature gradients owe to users, by name: [B, ...feature_shape]."""
         found = {user.name: line.owed for user, line in zip(self.plan.users, self._returns, strict=True)}
@@ -187,7 +194,7 @@ class Cell:
         for (k, _, _), feedback in zip(answers, read, strict=True):
             received[k] = self._judge.checked(k, feedback)
         self._count(FEEDBACK)
-        self._judge.require_somebody(sum(self._present))
+        self._judge.require_somebody(len(self._turns.here))
         return received
 
     def acknowledge(self, t: int, i: int, feature_gradients: Tensors = ()) -> None:
@@ -197,12 +204,11 @@ class Cell:
         feedback hears it with the next slot's outputs.
         """
         self.stopping = self._stop()
+        here = self._turns.here
         self._ask_after(t, i)
         rejected = self._judge.take()
-        for k, user in enumerate(self.plan.users):
-            if not self._present[k]:
-                continue
-            wanted = user.trainable_front and k not in rejected
+        for k in sorted(here):
+            wanted = self.plan.users[k].trainable_front and k not in rejected
             gradient = feature_gradients[k] if wanted else None
             if gradient is not None:
                 self._judge.require_fit(k, gradient)
@@ -214,8 +220,7 @@ class Cell:
                 self.sizes[ACKNOWLEDGEMENT, k] = message.ByteSize()
             else:
                 self.sizes[ACKNOWLEDGEMENT, k] = self._send(k, message)
-        if self.stopping:
-            self._call_back(t)
+        self._ask_others(here, t, i + 1)
 
     async def validation_features(self) -> list[Tensor | None]:
         """Validation features [V, ...feature_shape]; None for users that do not validate."""
@@ -239,10 +244,10 @@ class Cell:
         self.stopping = self.stopping or stop
         last = self.stopping or t + 1 == self.plan.rounds
         if not last:
-            self._present = self.plan.present(t + 1)
+            self._turns.begin(t + 1)
         self._expect("leave", 0, 0) if last else self._expect("features", t + 1, 0)
-        for k, here in enumerate(self._present):
-            self._send(k, round_end(t, here=here, last=last))
+        for k in range(len(self.plan.users)):
+            self._send(k, round_end(t, here=k in self._turns.here, last=last))
 
     async def farewell(self) -> list[bytes]:
         """Wait for every Leave; SHA-256 of each user's parameters, in scenario order."""
@@ -256,7 +261,7 @@ class Cell:
     def _expect(self, kind: Kind, t: int, i: int, users: Iterable[int] | None = None) -> None:
         self._done = None
         if users is None:
-            users = [k for k, here in enumerate(self._present) if here or kind == "leave"]
+            users = range(len(self.plan.users)) if kind == "leave" else self._turns.here
         self._attendance.expect((kind, t, i), users)
 
     def _ask_after(self, t: int, i: int) -> None:
@@ -264,31 +269,31 @@ class Cell:
         if self.stopping:
             self._expect("leave", 0, 0)
         elif i + 1 < self.plan.slots:
+            self._turns.go_on(t, i + 1)
             self._expect("features", t, i + 1)
         else:
-            self._expect("features", t, self.plan.slots, [*filter(self._validates, range(len(self.plan.users)))])
+            self._expect("features", t, self.plan.slots, [k for k in self._turns.so_far if self._validates(k)])
 
     def _set_next(self, answer: pb.Next, k: int, t: int, i: int) -> None:
         if self.stopping:
             answer.ask = pb.Next.LEAVE
         elif i < self.plan.slots and k in self._attendance.ahead and k in self._spoke:
             answer.ask = pb.Next.WAIT
-        elif i < self.plan.slots:
-            answer.ask, answer.key.round, answer.key.slot = pb.Next.FEATURES, t, i
-        elif self._validates(k):
-            answer.ask, answer.key.round, answer.key.slot = pb.Next.VALIDATION, t, i
+        elif k in self._attendance.asked:
+            answer.ask = pb.Next.FEATURES if i < self.plan.slots else pb.Next.VALIDATION
+            answer.key.round, answer.key.slot = t, i
         else:
             answer.ask = pb.Next.WAIT
 
     def _validates(self, k: int) -> bool:
-        return self._present[k] and self.plan.users[k].validation_batch > 0
+        return self.plan.users[k].validation_batch > 0
 
-    def _call_back(self, t: int) -> None:
-        """Tell those who are away in round t to leave; the last round that is over is the one before."""
-        for k, here in enumerate(self._present):
-            if not here:
-                leave = pb.Next(ask=pb.Next.LEAVE)
-                self._send(k, pb.EdgeMessage(round_end=pb.RoundEnd(round=t - 1, next=leave)))
+    def _ask_others(self, here: frozenset[int], t: int, i: int) -> None:
+        """Ask those from whom something is wanted, and who were not `here` in the slot that is over."""
+        for k in sorted(self._attendance.asked - here):
+            message = asking()
+            self._set_next(message.asked, k, t, i)
+            self._send(k, message)
 
     async def _gather(self) -> list[Said]:
         self.check()

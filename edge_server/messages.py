@@ -57,8 +57,10 @@ def read_join(data: bytes, plan: RunPlan) -> pb.Join:
         raise Refused("FAILED_PRECONDITION", f"protocol {join.protocol}, but this edge speaks {PROTOCOL}")
     if join.run != plan.run:
         raise Refused("NOT_FOUND", f"run {join.run!r} is not served here")
-    if join.user in plan.by_name:
-        _agree(join, plan.by_name[join.user])
+    if user := plan.named.get(join.user):
+        _agree(join, user)
+    if join.sends_ahead and plan.slot_by_slot:
+        raise Refused("INVALID_ARGUMENT", f"users are drawn slot by slot, so {join.user!r} cannot send features ahead")
     if join.sends_ahead and join.wants_feature_gradient:
         raise Refused("INVALID_ARGUMENT", f"user {join.user!r} trains its front, so it cannot send features ahead")
     return join

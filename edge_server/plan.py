@@ -4,8 +4,10 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 
+from edge_server.participation import Draw, Mask
 from protos.codings import WHOLE, Codings
 from protos.frames import largest_frame
 from protos.tensors import Spec, agreed
@@ -77,7 +79,7 @@ class RunPlan:
     """A run: T rounds of m slots for these users, in scenario order.
 
     trunk: users may come on a stream of their host's. first: the round it goes on with. last: it ends before this
-    round, as if stopped; None: with the last one.
+    round, as if stopped; None: with the last one. draw: of who takes part; None: all who are there.
     """
 
     run: str
@@ -88,14 +90,30 @@ class RunPlan:
     trunk: bool = False
     first: int = 0
     last: int | None = None
+    draw: Draw | None = None
 
     def present(self, round_: int) -> list[bool]:
         """[K]: who takes part in this round."""
-        return [round_ not in away for away in self._away]
+        there = [round_ not in away for away in self._away]
+        return there if self.draw is None else self.draw.of_round(np.array(there), round_).tolist()
+
+    def in_slot(self, there: Mask, round_: int, slot: int) -> Mask:
+        """[K]: who of those who are in this round takes part in this slot."""
+        return there if self.draw is None else self.draw.of_slot(there, round_, slot)
+
+    def in_slots(self, round_: int) -> Mask:
+        """[m, K]: who takes part in each slot of this round."""
+        there = np.array(self.present(round_))
+        return np.stack([self.in_slot(there, round_, slot) for slot in range(self.slots)])
+
+    @property
+    def slot_by_slot(self) -> bool:
+        """Users are drawn for every slot, so that none knows whether the next one is its own."""
+        return self.draw is not None and self.draw.per == "slot"
 
     @cached_property
-    def by_name(self) -> dict[str, UserPlan]:
-        """The users by their names."""
+    def named(self) -> dict[str, UserPlan]:
+        """The users by name."""
         return {user.name: user for user in self.users}
 
     @cached_property

@@ -131,9 +131,10 @@ Power = Literal["equal", "optimal", "min_max", "sum_capacity"] | Routed | Custom
 
 
 class Run(NamedTuple):
-    """What a radio must know of its run. seeds [K]: each user's own."""
+    """What a radio must know of its run. seeds [K]: each user's own. heard: of them in a slot, at most."""
 
     seeds: Sequence[int]
+    heard: int
     rounds: int
     slots: int
     deadline: float | None
@@ -167,7 +168,7 @@ class OnAir(Config):
         a = self.link.rho * source.round(0)
         if not ((a > 0) & np.isfinite(a)).all():
             raise ValueError("rho_db, places and shadowing give signal-to-noise ratios that no float64 holds")
-        policy = self._policy(law, len(run.seeds))
+        policy = self._policy(law, run.heard)
         surges = isinstance(policy, SumCapacity)
         returning = build_power("equal", self.downlink) if surges else policy
         computing = None if self.compute == "measured" else self.compute.built(len(run.seeds))

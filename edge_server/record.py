@@ -154,10 +154,10 @@ class RoundRecord:
         return self._on_air(lambda radio: radio.late.astype(np.float64))
 
     def _on_air(self, of_slots: Callable[[RadioRecord], Floats]) -> Floats:
-        """Mean over slots [K] of what was on the air, for those who were there."""
+        """Mean [K] of what was on the air, over the slots in which a user took part."""
         if self.radio is None:
             return _unknown(self.loss.shape[1])
-        return np.where(self.present, mean_over_slots(of_slots(self.radio)), np.nan)
+        return mean_over_slots(np.where(self.status != ABSENT, of_slots(self.radio), np.nan))
 
     @property
     def mean_utility(self) -> Floats:

@@ -86,7 +86,7 @@ class Rounds:
         plan = self.cell.plan
         self.duals = self.aggregator.start(len(plan.users))
         self._l_max = np.array([user.l_max for user in plan.users])
-        self._present = np.array(plan.present(plan.first))
+        self._present = self.cell.present
         self.boundary: Boundary | None = None
         self._air = Air(self.cell, self.radio, self.on_event)
         names = [user.name for user in plan.users]
@@ -108,7 +108,6 @@ class Rounds:
         record = RoundRecord.empty(t, self.cell.plan.slots, len(self.cell.plan.users))
         record.eta = self.inner.eta
         self._air.begin_round(record)
-        self._present = np.array(self.cell.plan.present(t))
         self.model.load(self.outer.x)
         self.duals = self.aggregator.begin_round(self.duals)
         served = ServedMean()
@@ -139,7 +138,7 @@ class Rounds:
 
         Users who wait for no gradient take their own steps, and make their next features, beside the edge's.
         """
-        started = perf_counter()
+        started, self._present = perf_counter(), self.cell.present
         features = self._air.features(i, await self.cell.features(t, i))
         forward = perf_counter()
         outputs = await self.compute(self.model.forward, features)

@@ -10,7 +10,7 @@ from edge_server.certificate import certify
 from edge_server.fairness import AlphaFair
 from edge_server.outer import Hindsight
 from edge_server.primal_dual import regret_bound, residual
-from edge_server.record import Floats, RoundRecord, mean_over_slots
+from edge_server.record import ABSENT, Floats, RoundRecord, mean_over_slots
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,8 @@ class Theory:
 class Scorer:
     """Scores rounds with the run's alpha-fair family; `theory` is None where the bound does not apply.
 
-    Who is away for a whole round is not in its sums: F of a round with fewer users has fewer terms.
+    Who is away for a whole round is not in its sums: F of a round with fewer users has fewer terms. Nor is who is away
+    in a slot in that slot's: a mean utility is over the slots in which the user took part.
     """
 
     def __init__(self, fairness: AlphaFair, l_max: Floats, theory: Theory | None = None):
@@ -38,7 +39,7 @@ class Scorer:
         """Fill in the round's scores, over the users that took part. hindsight: utilities [m, K] at theta*_t."""
         here = record.present
         record.fairness = self._extended(record.mean_utility[here])
-        record.slot_fairness = self._extended(record.utility[:, here].ravel()) / len(record.utility)
+        record.slot_fairness = self._extended(record.utility[record.status != ABSENT]) / len(record.utility)
         record.val_fairness = self._extended((self._l_max - record.val_loss)[here])
         if hindsight is not None:
             self._regret(record, hindsight.utilities.numpy(), here)

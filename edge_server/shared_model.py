@@ -203,7 +203,8 @@ class SharedModel:
                 raise ValueError(
                     f"user {k}: output gradient has shape {list(gradient.shape)}, its outputs {[size, *row]}"
                 )
-            blocks.append(outputs.new_zeros(size, *row) if gradient is None else gradient)
+            if size:
+                blocks.append(outputs.new_zeros(size, *row) if gradient is None else gradient)
         return torch.cat(blocks)
 
 
@@ -249,8 +250,9 @@ def _join(features: Sequence[Tensor | None]) -> Tensor | None:
 
 
 def _split(joined: Tensor, sizes: list[int], wanted: Sequence[Tensor | None]) -> PerUser:
-    blocks = joined.split_with_sizes(sizes)
-    return [None if w is None else block for w, block in zip(wanted, blocks, strict=True)]
+    blocks = iter(joined.split_with_sizes([size for size in sizes if size]))
+    found = [next(blocks) if size else None for size in sizes]
+    return [None if w is None else block for w, block in zip(wanted, found, strict=True)]
 
 
 def _beside(scale: Tensor, rows: Tensor) -> Tensor:

@@ -8,11 +8,12 @@ from user_client.config import Arrays, KernelRegression, User
 
 RATIO = 4.0
 ALPHA = 2.0
+SLOTS = 8
 
 
 def advice(scenario: Scenario) -> list[str]:
     """One sentence for each thing worth knowing (maths.md A2)."""
-    return [*_raw_inputs(scenario), *_dual_overshoot(scenario), *_oracle(scenario)]
+    return [*_raw_inputs(scenario), *_dual_overshoot(scenario), *_few_slots(scenario), *_oracle(scenario)]
 
 
 def _raw_inputs(scenario: Scenario) -> Iterator[str]:
@@ -37,6 +38,19 @@ def _dual_overshoot(scenario: Scenario) -> Iterator[str]:
         yield (
             f"{' and '.join(reasons)}: the ogd dual bounces between the ends of its box for many slots; keep "
             f"u_max/u_min <= {RATIO:g} and alpha <= {ALPHA:g}, or use `dual: follow_the_leader`"
+        )
+
+
+def _few_slots(scenario: Scenario) -> Iterator[str]:
+    """Dual weights of a round are worth something from about so many slots on (maths.md A2.6)."""
+    drawn, rule = scenario.participation, scenario.edge.aggregator
+    if drawn == "all" or drawn.per == "round" or not isinstance(rule, OwoFmtl) or rule.horizon != "round":
+        return
+    heard = scenario.slots * drawn.users / len(scenario.users)
+    if heard < SLOTS:
+        yield (
+            f"a round hears a user in {heard:.2g} slots in the mean, and its dual weight starts afresh with each: "
+            "use edge.aggregator.horizon run or slot, or draw per round"
         )
 
 

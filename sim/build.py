@@ -34,6 +34,7 @@ from edge_server.shared_model import SharedModel
 from edge_server.state import Flat
 from sim.compression import codings
 from sim.hindsight import Hindsights, Told
+from sim.participation import draw, most
 from sim.presence import away
 from sim.scenario import Loaded, Scenario
 from sim.seeds import stream_seed
@@ -92,11 +93,11 @@ class Blueprint:
                 build=partial(build_stream, user, place(scenario, k)),
                 held_out=held_out(user.task),
                 factor=reported_factor(user),
-                away=frozenset(self.plan.users[k].away),
             )
             for k, user in enumerate(scenario.users)
         ]
-        return Hindsights(fairness, l_max, build_domain(scenario.edge.primal.domain), told, scenario.slots)
+        domain = build_domain(scenario.edge.primal.domain)
+        return Hindsights(fairness, l_max, domain, told, self.plan.in_slots)
 
 
 def place(scenario: Scenario, k: int) -> Place:
@@ -132,12 +133,13 @@ def blueprint(scenario: Scenario, run: str) -> Blueprint:
             trainer = rehearsed(task, scenario.seed)
         with _part("radio", "power"):
             if scenario.radio is not None:
-                scenario.radio.check(publish(trainer), len(scenario.users))
+                scenario.radio.check(publish(trainer), _heard(scenario))
     users = tuple(
         _user_plan(scenario, k, stream, shapes[k], outputs, rounds)
         for k, (stream, rounds) in enumerate(zip(streams, away(scenario), strict=True))
     )
-    return Blueprint(scenario, RunPlan(run, scenario.rounds, scenario.slots, users, scenario.patience, scenario.trunk))
+    plan = RunPlan(run, scenario.rounds, scenario.slots, users, scenario.patience, scenario.trunk)
+    return Blueprint(scenario, replace(plan, draw=draw(scenario.participation, scenario.seed)))
 
 
 def check(loaded: Loaded) -> list[str]:
@@ -154,7 +156,8 @@ def build_session(design: Blueprint, k: int) -> Session:
     """User k, ready to join."""
     user = User(design.scenario.users[k], place(design.scenario, k), design.output_shape)
     plan = design.plan.users[k]
-    session = Session(user, plan.name, design.plan.run, design.output_shape, plan.codings, plan.rounding_seed)
+    codings, seed, ahead = plan.codings, plan.rounding_seed, not design.plan.slot_by_slot
+    session = Session(user, plan.name, design.plan.run, design.output_shape, codings, seed, ahead=ahead)
     if design.state:
         session.restore(design.state.users[k])
     return session
@@ -225,8 +228,12 @@ def build_radio(scenario: Scenario) -> Radio | None:
     if scenario.radio is None:
         return None
     seeds = [stream_seed(scenario.seed, "radio", user.name) for user in scenario.users]
-    run = Run(seeds, scenario.rounds, scenario.slots, scenario.deadline, scenario.on_user_failure)
+    run = Run(seeds, _heard(scenario), scenario.rounds, scenario.slots, scenario.deadline, scenario.on_user_failure)
     return scenario.radio.built(run)
+
+
+def _heard(scenario: Scenario) -> int:
+    return most(scenario.participation, len(scenario.users))
 
 
 def build_server_tasks(

@@ -14,6 +14,7 @@ def cross_problems(root: Node) -> Iterator[Problem]:
     """Every disagreement between keys of the tree."""
     yield from _user_count(root)
     yield from _user_names(root)
+    yield from _participation(root)
     yield from _weights(root)
     for path, user in _users(root):
         yield from _adversaries(root, path, user)
@@ -59,6 +60,16 @@ def _user_count(root: Node) -> Iterator[Problem]:
         yield Problem(users.where, "users", "must hold at least one user")
     if users and count is not None and count > USER_CAP:
         yield Problem(users.where, "users", f"must hold at most {USER_CAP} users, got {count}")
+
+
+def _participation(root: Node) -> Iterator[Problem]:
+    drawn, count = get(root, "participation", "users"), _count(root)
+    if drawn and type(drawn.value) is int and count is not None and drawn.value > count:
+        yield Problem(drawn.where, "participation.users", f"cannot draw {drawn.value} of {count} users")
+    per, step = get(root, "participation", "per"), _value(root, "edge", "primal", "step")
+    if per and per.value == "slot" and step in ("theory", "guess"):
+        message = f"step: {step} is for users who take part in all slots of a round; draw per round, or give a number"
+        yield Problem(per.where, "participation.per", message)
 
 
 def _user_names(root: Node) -> Iterator[Problem]:

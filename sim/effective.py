@@ -7,7 +7,6 @@ import yaml
 from edge_server.config_base import Config
 from sim.yaml_lines import scalar
 
-
 _Emitter: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 """Ten times as fast where PyYAML was built with libyaml."""
 

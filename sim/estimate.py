@@ -5,6 +5,7 @@ from typing import Any
 
 from edge_server.encoders import build_encoder
 from sim.build import blueprint
+from sim.participation import most
 from sim.scenario import Scenario
 
 _WORKER_MB = 280
@@ -12,8 +13,12 @@ _WORKER_MB = 280
 
 
 def estimate(scenario: Scenario) -> dict[str, Any]:
-    """Bytes per slot up and down for all users, parameters, and megabytes: estimates, not bounds."""
+    """Bytes per slot up and down for all users, parameters, and megabytes: estimates, not bounds.
+
+    Where users are drawn, bytes are those of the mean draw.
+    """
     plan = blueprint(scenario, "estimate").plan
+    share = most(scenario.participation, len(plan.users)) / len(plan.users)
     first = plan.users[0]
     encoder = build_encoder(scenario.edge.encoder, first.feature_shape, first.dtype, seed=0)
     parameters = sum(parameter.numel() for parameter in encoder.parameters())
@@ -24,8 +29,8 @@ def estimate(scenario: Scenario) -> dict[str, Any]:
     trace = 8 * scenario.rounds * (scenario.slots + 1) * parameters if scenario.record.parameters else 0
     return {
         "encoder_parameters": parameters,
-        "bytes_up_per_slot": up,
-        "bytes_down_per_slot": down,
+        "bytes_up_per_slot": round(share * up),
+        "bytes_down_per_slot": round(share * down),
         "sample_bytes_per_user": prod(first.feature_shape) * first.dtype.itemsize,
-        "edge_megabytes": round(_WORKER_MB + (4 * held + trace) / 1e6),
+        "edge_megabytes": round(_WORKER_MB + (4 * share * held + trace) / 1e6),
     }

@@ -61,6 +61,11 @@ class Oracle:
 
         Raises NotConverged, naming the round and the residual, above a KKT residual of 1e-8.
         """
+        theta, kkt = self.best(round_, x, y)
+        return Optimum(Hindsight(torch.from_numpy(theta), self.utilities(theta, x, y)), kkt)
+
+    def best(self, round_: int, x: Sequence[Array], y: Sequence[Array]) -> tuple[Array, float]:
+        """theta [d] of `solve` and its KKT residual; here users may differ in m, too. Raises NotConverged."""
         losses = _MeanLosses.of(x, y)
         half_width = self.domain.half_width if isinstance(self.domain, Box) else _UNBOUNDED
         theta, kkt = _Search(self.fairness, self.l_max, losses, half_width).run()
@@ -69,7 +74,7 @@ class Oracle:
                 f"oracle, round {round_}: KKT residual {kkt:.2e} where the search stops, limit {TOLERANCE:g}; "
                 "the data may be too badly scaled: rescale the features, or use edge.meta.target last or average"
             )
-        return Optimum(Hindsight(torch.from_numpy(theta), self.utilities(theta, x, y)), kkt)
+        return theta, kkt
 
     def utilities(self, theta: Array, x: Sequence[Array], y: Sequence[Array]) -> Tensor:
         """u_ik(theta) [m, K] for theta [d]; x and y as in `solve`."""

@@ -31,7 +31,8 @@ def fits(design: Blueprint) -> bool:
         isinstance(rule, OwoFmtl) and rule.horizon != "run" and rule.index == "slot" and rule.scale == "none"
     )
     samples = {user.features.nbytes for user in plan.users}
-    alike = len(samples) == 1 and not any(user.away for user in plan.users)
+    everybody = plan.draw is None and not any(user.away for user in plan.users)
+    alike = len(samples) == 1 and everybody
     honest = all(held_out(user.task) == 0 and reported_factor(user) == 1 for user in scenario.users)
     plain = edge.primal.cap is None and isinstance(edge.encoder, Linear) and edge.encoder.initial == "zeros"
     size = scenario.rounds * scenario.slots * sum(user.features.nbytes for user in plan.users)

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from edge_server.participation import Draw
 from edge_server.plan import RunPlan, UserPlan
 from protos.codings import Codings
 from sim.build import Blueprint
@@ -28,8 +29,9 @@ def from_recipe(recipe: str) -> tuple[Blueprint, Step]:
     content = json.loads(recipe)
     plan = content["plan"]
     users = tuple(_user_plan(user) for user in plan.pop("users"))
-    scenario = Scenario.model_validate(content["scenario"])
-    return Blueprint(scenario, RunPlan(users=users, **plan)), Step.from_dict(content["step"])
+    draw = plan.pop("draw")
+    planned = RunPlan(users=users, draw=draw and Draw(**draw), **plan)
+    return Blueprint(Scenario.model_validate(content["scenario"]), planned), Step.from_dict(content["step"])
 
 
 def _user_plan(user: dict[str, Any]) -> UserPlan:

@@ -9,7 +9,6 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edge_server.judge import RunFailed
 from edge_server.record import RoundRecord
@@ -19,7 +18,7 @@ from sim.advice import advice
 from sim.build import Blueprint, PartError, blueprint
 from sim.checkpoint_files import NotSaved
 from sim.checkpoints import Pace, RunCheckpoints
-from sim.fairness_measures import price_of_fairness
+from sim.fairness_measures import Utilities, price_of_fairness
 from sim.json_files import write_json
 from sim.local import Hooks, Outcome, run_in_memory, run_over_grpc
 from sim.oracle import NotConverged
@@ -220,12 +219,18 @@ def _price(results: list[Result], designs: list[Blueprint]) -> None:
     for result, design in zip(results, designs, strict=False):
         for other, efficient in zip(results, designs, strict=False):
             if _numbers(efficient.scenario) == _without_fairness(_numbers(design.scenario)):
-                price = price_of_fairness(_utilities(result), _utilities(other))
+                price = price_of_fairness(*_heard(_utilities(result), _utilities(other)))
                 result.summary["price_of_fairness"] = price if np.isfinite(price) else None
                 write_json(result.folder / "summary.json", result.summary)
 
 
-def _utilities(result: Result) -> NDArray[np.float64]:
+def _heard(fair: Utilities, efficient: Utilities) -> tuple[Utilities, Utilities]:
+    """Both without the users whom neither run heard: equal seeds draw the same users."""
+    heard = ~(np.isnan(fair) & np.isnan(efficient))
+    return fair[heard], efficient[heard]
+
+
+def _utilities(result: Result) -> Utilities:
     return np.array([*result.summary["utility_mean"].values()], np.float64)
 
 

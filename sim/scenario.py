@@ -16,6 +16,7 @@ from sim.check import Rules, problems
 from sim.compression import Compression, Rounded
 from sim.cross import cross_problems
 from sim.overrides import USER_CAP, UnknownPath, expanded, is_crowd, name_of, override, setting
+from sim.participation import Takes
 from sim.yaml_lines import Node, Problem, Unreadable, descendants, get, plain, read, where
 from user_client.config import User
 
@@ -79,6 +80,7 @@ class _Tree(Config, Generic[Users]):
     hosts: Literal["auto", "per_user"] | Count = "auto"
     trunk: bool = False
     users: Users
+    participation: Takes = "all"
     edge: Edge
     radio: OfTheAir | None = None
     compression: Literal["none"] | Rounded | Compression | None = None

@@ -21,6 +21,7 @@ class Summary:
         self._users, self._fairness = users, fairness
         zeros = np.zeros(len(users))
         self._utility, self._applied = zeros.copy(), zeros.copy()
+        self._took_part = zeros.astype(np.int64)
         self._w_last = np.full(len(users), np.nan)
         self._up, self._down = zeros.astype(np.int64), zeros.astype(np.int64)
         self._rounds = 0
@@ -36,6 +37,7 @@ class Summary:
         """One more round."""
         self._utility += np.nansum(record.utility, axis=0)
         self._applied += (~np.isnan(record.utility)).sum(axis=0)
+        self._took_part += record.present
         self._up += record.bytes_up.sum(axis=0)
         self._down += record.bytes_down.sum(axis=0)
         self._rounds += 1
@@ -80,6 +82,7 @@ class Summary:
             **means,
             "rounds": self._rounds,
             "utility_mean": self._by_user(utility),
+            "took_part": int((self._took_part > 0).sum()),
             **self._measures(utility),
             "price_of_fairness": None,
             "w_last": self._by_user(self._w_last),
@@ -96,7 +99,9 @@ class Summary:
         }
 
     def _measures(self, utility: Utilities) -> dict[str, Any]:
-        """What utility_mean [K] is worth, and how equal it is."""
+        """What utility_mean [K] is worth, and how equal it is, among those who took part in a round."""
+        there = np.flatnonzero(self._took_part if self._rounds else self._took_part == 0)
+        utility = utility[there]
         known = not np.isnan(utility).any()
         return {
             "fairness_of_mean": self._value(utility),
@@ -104,7 +109,7 @@ class Summary:
             "jain": _number(jain(utility)),
             "entropy": _number(entropy(utility)),
             "worst_utility": _number(float(utility.min())),
-            "worst_user": self._users[int(utility.argmin())] if known else None,
+            "worst_user": self._users[int(there[utility.argmin()])] if known else None,
             "worst_tenth": _number(worst_tenth(utility)),
         }
 

@@ -17,7 +17,7 @@ from edge_server import power_config as power
 from edge_server import radio_config as radio
 from protos import PROTOCOL
 from protos import edge_pb2 as pb
-from sim import checkpoints, compression
+from sim import checkpoints, compression, participation
 from sim import power_scenario as power_tree
 from sim import scenario as tree
 from sim.power_progress import PROGRESS
@@ -51,6 +51,7 @@ MODELS: dict[type[BaseModel], str] = {
     user.PingPong: "Adversary ping_pong",
     user.Inflation: "Adversary inflation",
     user.Churn: "Churn",
+    participation.Participation: "Participation",
     user.ConvPool: "Front conv_pool",
     user.MlpFront: "Front mlp",
     user.LinearHead: "Head linear",

@@ -45,8 +45,8 @@ class Heard(NamedTuple):
 class Session:
     """One user in one run. `done` once the edge has said goodbye. kept: its state at the last round's end.
 
-    codings: how tensors travel, both ways. rounding_seed: of what is rounded at random on its way up.
-    outputs: what a slot's outputs must be.
+    codings: how tensors travel, both ways. rounding_seed: of what is rounded at random on its way up. ahead: whether
+    features may go up before they are asked for, where the front is frozen. outputs: what a slot's outputs must be.
     """
 
     def __init__(
@@ -57,10 +57,13 @@ class Session:
         output_shape: tuple[int, ...],
         codings: Codings = WHOLE,
         rounding_seed: int = 0,
+        *,
+        ahead: bool = True,
     ):
         self.name = name
         self.done = False
         self.user = user
+        self._ahead = ahead and not user.trainable_front
         self._run = run
         self._slots = 0
         self._output_shape = output_shape
@@ -86,7 +89,7 @@ class Session:
             batch=user.batch,
             validation_batch=user.validation_batch,
             wants_feature_gradient=user.trainable_front,
-            sends_ahead=not user.trainable_front,
+            sends_ahead=self._ahead,
             codings=self._described(),
         )
         return pb.UserMessage(join=join).SerializeToString()
@@ -128,6 +131,8 @@ class Session:
         if kind == "round_end":
             self.kept = Kept(message.round_end.round + 1, self._state())
             return Heard(self._on_next(message.round_end.next))
+        if kind == "asked":
+            return Heard(self._on_next(message.asked))
         if kind == "welcome":
             return Heard(self._on_welcome(message.welcome))
         if kind != "goodbye":
@@ -181,7 +186,7 @@ class Session:
         """`given` for the outputs that were `due`, and the next slot's features where they go ahead."""
         t, i = due.key.round, due.key.slot
         answer = self._feedback(due.key, given)
-        if self.user.trainable_front or i + 1 == self._slots:
+        if not self._ahead or i + 1 == self._slots:
             yield answer.SerializeToString()
         elif self._slot_features.nbytes <= _RIDES:
             self._pack(t, i + 1, self.user.features(t, i + 1), answer.ahead)

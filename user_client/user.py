@@ -83,6 +83,7 @@ class User:
         self._head = build_head(config.head, encoder_output_shape, task.outputs, task.dtype, _seed(place, _HEAD))
         self._first_head = deepcopy(self._head) if _starts_fresh(config) else None
         self._outputs_shape = torch.Size(encoder_output_shape)
+        self._round: int | None = None
         self.labels = torch.empty(0)
         self._validation_labels = torch.empty(0)
         self._front_outputs: Tensor | None = None
@@ -99,9 +100,10 @@ class User:
         return self._head
 
     def features(self, round_: int, slot: int) -> Tensor:
-        """What goes up in this slot: [B, *feature_shape], detached. A round's first slot puts a fresh head back."""
-        if slot == 0 and self._first_head is not None:
+        """What goes up in this slot: [B, *feature_shape], detached. Its first one of a round puts a fresh head back."""
+        if self._first_head is not None and round_ != self._round:
             self._head = deepcopy(self._first_head)
+        self._round = round_
         x, self.labels = self.task.job(round_, slot)
         if self._front is None:
             return x

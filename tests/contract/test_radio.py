@@ -207,6 +207,8 @@ def test_more_users_than_a_network_serves_are_refused(tmp_path: Path, network: P
     tree["users"] = [{**tree["users"][0], "name": f"u{k}"} for k in range(6)]
     with pytest.raises(BadScenario, match=r"no policy for p3_delay with N = 6; trained for N = 2, 5; `equiran"):
         runs.run(tmp_path, tree)
+    result = runs.run(tmp_path / "drawn", {**tree, "participation": {"users": 5, "per": "slot"}})
+    np.testing.assert_allclose(radio_rows(result.folder, users=6)["outputs_w"].sum(axis=1), P_TOT, rtol=1e-6)
 
 
 @pytest.mark.parametrize("power", ["optimal", "min_max"])

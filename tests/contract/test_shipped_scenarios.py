@@ -18,6 +18,7 @@ SHIPPED = [name for name in FILES if name not in POWER]
 PROMISED = {
     "quickstart.yaml", "owo_fmtl/golden.yaml", "owo_fmtl/fig2_stochastic.yaml", "owo_fmtl/fig2_alternate.yaml",
     "owo_fmtl/fig2_random.yaml", "stress/conflict.yaml", "stress/half.yaml", "stress/pingpong_64_users.yaml",
+    "stress/crowd_of_many.yaml",
     "cluster/rainbow.yaml", "power/beside_slots.yaml", "radio/trained_beside.yaml",
     "radio/compressed.yaml", "radio/deadline_pingpong.yaml",
 }  # fmt: skip

@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose
 import runs
 from edge_server.domains import Box
 from edge_server.fairness import AlphaFair
-from edge_server.record import APPLIED, RoundRecord
+from edge_server.record import APPLIED, REJECTED, RoundRecord
 from sim.fairness_measures import entropy, jain, last_known, price_of_fairness, worst_tenth
 from sim.oracle import Oracle
 from sim.summary import Summary
@@ -110,6 +110,7 @@ def test_a_run_says_how_equal_its_users_are(tmp_path: Path) -> None:
 def test_measures_of_a_user_that_was_never_heard_are_unknown() -> None:
     record = RoundRecord.empty(0, slots=2, users=2)
     record.utility[0, 0], record.weight[0, 0], record.status[0, 0] = 0.0, 0.7, APPLIED
+    record.status[:, 1] = REJECTED
     summary = Summary(["a", "b"], AlphaFair(1.0, 1.0, 4.0))
     summary.add(record)
     told = summary.table(1.0, None)

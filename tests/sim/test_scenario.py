@@ -226,6 +226,14 @@ def test_advice_is_silent_for_the_quickstart_and_speaks_where_it_should(tmp_path
     assert advice(calm) == []
 
 
+def test_who_is_heard_too_seldom_for_duals_of_a_round_is_told(tmp_path: Path) -> None:
+    sets = ("participation={users: 1, per: slot}", "slots=12")
+    (said,) = advice(loaded(tmp_path, TREE, *sets).scenario)
+    assert said.startswith("a round hears a user in 6 slots in the mean")
+    others = ("participation.per=round",), ("edge.aggregator.horizon=run",), ("slots=16",)
+    assert all(advice(loaded(tmp_path, TREE, *sets, *more).scenario) == [] for more in others)
+
+
 def test_polynomial_features_are_not_raw_inputs() -> None:
     said = advice(load(next(path for path in SHIPPED if path.stem == "fig2_stochastic")).scenario)
     assert not [line for line in said if line.startswith("front")]

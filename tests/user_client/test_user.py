@@ -98,8 +98,9 @@ def test_feedback_alone_changes_nothing_and_drop_forgets():
         user.apply(None)
 
 
+@pytest.mark.parametrize("first_slot", [0, 2], ids=["of the round", "of its own"])
 @pytest.mark.parametrize("kind", ["linear", "mlp"])
-def test_a_fresh_head_is_put_back_by_the_first_slot_of_a_round(kind):
+def test_a_fresh_head_is_put_back_by_the_first_slot_of_a_round(kind, first_slot):
     carried, fresh = (
         User(user_config(DIGITS, {"kind": kind, "step": 0.2, "start": start}), place(), (5,))
         for start in ("carried", "fresh")
@@ -114,8 +115,13 @@ def test_a_fresh_head_is_put_back_by_the_first_slot_of_a_round(kind):
     torch.testing.assert_close(parameters(fresh), parameters(carried))
     assert not torch.equal(parameters(fresh)[0], first[0])
     for user in (carried, fresh):
-        user.features(1, 0)
-    torch.testing.assert_close(parameters(fresh), first)
+        outputs = edge(user.features(1, first_slot)).detach()
+        if user is fresh:
+            torch.testing.assert_close(parameters(fresh), first)
+        user.feedback(outputs)
+        user.apply(None)
+    user.features(1, first_slot + 1)
+    assert not torch.equal(parameters(fresh)[0], first[0])
     assert not torch.equal(parameters(carried)[0], first[0])
 
 
