@@ -219,10 +219,11 @@ class HostActor:
     async def prepare(self) -> bytes:
         """Build the users and their data. Empty, or the one line that says why it failed."""
         torch.set_num_threads(self._design.scenario.threads.user)
-        try:
-            self._sessions = [build_session(self._design, k) for k in self._users]
-        except (ValueError, OSError) as error:
-            return f"a user cannot be built: {error}".encode()
+        for k in self._users:
+            try:
+                self._sessions.append(build_session(self._design, k))
+            except (ValueError, OSError) as error:
+                return f"user {self._design.plan.users[k].name!r} cannot be built: {error}".encode()
         return b""
 
     async def live(self, address: str | bytes) -> bytes:

@@ -1,0 +1,182 @@
+"""Machines on one machine: each in namespaces of its own (network, processes, mounts), joined by a bridge.
+
+A machine lives as long as its first process, which lives as long as the pipe from this one: whatever happens to the
+tests, nothing is left. The bridge and all addresses are inside a namespace, too.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+NETWORK = "10.213.7"
+PORT = 6379
+NEEDED = ("ip", "tc", "unshare", "nsenter", "mount")
+
+
+def cannot() -> str | None:
+    """Why there can be no such machines here; None if there can."""
+    if missing := [name for name in NEEDED if not shutil.which(name)]:
+        return f"needs {', '.join(missing)}"
+    try:
+        with Machine() as machine:
+            machine.do("ip link add switch type bridge")
+            machine.do("tc qdisc add dev switch root tbf rate 1mbit burst 32kb latency 400ms")
+    except subprocess.CalledProcessError as error:
+        return f"needs root, namespaces, bridges and tc tbf: {error.stderr.strip()}"
+    return None
+
+
+class Machine:
+    """A machine without a network yet. Its processes end with it."""
+
+    def __init__(self) -> None:
+        apart = ["unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"]
+        self._holder = subprocess.Popen([*apart, "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert self._holder.stdin
+        assert self._holder.stdout
+        self._holder.stdin.write(b"up\n")
+        self._holder.stdin.flush()
+        if not self._holder.stdout.readline():
+            said = self._holder.communicate()[1].decode()
+            raise subprocess.CalledProcessError(self._holder.wait(), apart, stderr=said)
+        children = Path(f"/proc/{self._holder.pid}/task/{self._holder.pid}/children").read_text()
+        self.first = int(children.split()[0])
+
+    def __enter__(self) -> "Machine":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.die()
+
+    def die(self) -> None:
+        """Power cut: every process is gone at once, and says nothing."""
+        self._holder.kill()
+        self._holder.communicate()
+
+    def command(self, line: str) -> list[str]:
+        """What runs `line` on this machine."""
+        return ["nsenter", "--target", str(self.first), "--net", "--pid", "--mount", "sh", "-c", line]
+
+    def do(self, line: str, **more: Any) -> str:
+        """Runs `line` there and returns what it prints. Raises CalledProcessError."""
+        given = {"check": True, "capture_output": True, "text": True, "timeout": 60, **more}
+        return str(subprocess.run(self.command(line), **given).stdout)
+
+    def processes(self, name: str) -> list[int]:
+        """The machine's processes whose command line holds `name`, by the numbers that we know them by."""
+        here = os.readlink(f"/proc/{self.first}/ns/pid")
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                if os.readlink(process / "ns/pid") == here and name in (process / "cmdline").read_text():
+                    found.append(int(process.name))
+            except OSError:
+                continue
+        return found
+
+
+class TwoHosts:
+    """A Ray cluster of two machines with tokens: `head`, where drivers run, and `other`. `laptop` has no Ray.
+
+    folder: for files that all see; `private` in it is each machine's own.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.private = folder / "private"
+        self.private.mkdir()
+        (folder / "token").write_text("0123456789abcdef" * 4)
+        self.switch = Machine()
+        self.switch.do("ip link add switch type bridge && ip link set switch up")
+        self.head, self.other, self.laptop = (self._plugged(k) for k in (1, 2, 3))
+        self.address = f"{NETWORK}.1:{PORT}"
+        self._ray(self.head, f"--head --port {PORT} --include-dashboard=false", 1)
+        self.join()
+
+    def join(self) -> None:
+        """Ray on `other`, which joins the head's."""
+        self._ray(self.other, f"--address {self.address}", 2)
+
+    def replace_other(self) -> None:
+        """Another machine in place of `other`, in the cluster."""
+        self.other.die()
+        self.other = self._plugged(2)
+        self.join()
+
+    def close(self) -> None:
+        """All machines are gone."""
+        for machine in (self.head, self.other, self.laptop, self.switch):
+            machine.die()
+
+    # ------------------------------------------------------------ the wire to `other`
+
+    def cut(self) -> None:
+        """Nothing passes any more, and nobody is told."""
+        self.switch.do("ip link set port2 nomaster")
+
+    def heal(self) -> None:
+        """What was cut passes again."""
+        self.switch.do("ip link set port2 master switch")
+
+    @contextmanager
+    def slow(self, rate: str) -> Iterator[None]:
+        """Both ways at `rate` of `tc`, such as 2mbit."""
+        limit = f"root tbf rate {rate} burst 16kb latency 2s"
+        self.switch.do(f"tc qdisc add dev port2 {limit}")
+        self.other.do(f"tc qdisc add dev eth0 {limit}")
+        yield
+        self.switch.do("tc qdisc del dev port2 root")
+        self.other.do("tc qdisc del dev eth0 root")
+
+    # ------------------------------------------------------------ programs
+
+    def environment(self, **changes: str | None) -> dict[str, str]:
+        """Of programs on the machines: the cluster's token. None takes a variable away."""
+        ray = {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(self.folder / "token"),
+            "RAY_ADDRESS": None,
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "PYTHONPATH": str(ROOT),
+            "OMP_NUM_THREADS": "1",
+            "HOME": str(self.folder),
+        }
+        given: Mapping[str, str | None] = {**os.environ, **ray, **changes}
+        return {name: value for name, value in given.items() if value is not None}
+
+    def equiran(self, line: str, machine: Machine | None = None, **changes: str | None) -> "subprocess.Popen[str]":
+        """The `equiran` command on the head, or on another machine."""
+        return subprocess.Popen(
+            (machine or self.head).command(f"exec {sys.executable} -m sim {line}"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=self.folder,
+            env=self.environment(**changes),
+        )
+
+    def _plugged(self, k: int) -> Machine:
+        machine = Machine()
+        self.switch.do(
+            f"ip link add port{k} type veth peer name eth0 netns {machine.first} && ip link set port{k} master switch up",
+            # the switch sees our numbers of processes nowhere but here
+        ) if False else subprocess.run(
+            ["nsenter", "--target", str(self.switch.first), "--net", "sh", "-c",
+             f"ip link add port{k} type veth peer name eth0 netns {machine.first} && ip link set port{k} master switch up"],
+            check=True, capture_output=True, text=True,
+        )
+        machine.do(f"ip link set lo up && ip link set eth0 up && ip addr add {NETWORK}.{k}/24 dev eth0")
+        machine.do(f"mount -t tmpfs none {self.private} && mkdir {self.private}/ray")
+        return machine
+
+    def _ray(self, machine: Machine, how: str, k: int) -> None:
+        start = f"{sys.executable} -m ray.scripts.scripts start {how} --node-ip-address {NETWORK}.{k} --num-cpus 2"
+        memory = "--object-store-memory 80000000"
+        temporary = f"--temp-dir {self.private}/ray" if k == 1 else ""
+        machine.do(f"{start} {memory} {temporary} </dev/null", env=self.environment())
