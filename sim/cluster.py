@@ -27,7 +27,7 @@ from sim.checkpoints import joined, taken_apart
 from sim.local import LOOPBACK, Hooks, Outcome, ProcessLost
 from sim.placement import Node, node_of_edge, nodes_of_hosts, shares
 from sim.ray_environment import prepare_environment, short_tmp
-from sim.reach import ClusterError, require_reachable
+from sim.reach import ClusterError, Head, require_reachable
 from sim.recipe import to_recipe
 from sim.step import Step
 
@@ -36,6 +36,10 @@ _POLL = 0.2
 
 _LAST_WORDS = 1.0
 """Seconds to wait for a host's own reason after the edge has lost a user."""
+
+
+_GRACE = 20.0
+"""Seconds that an actor lives on after a failure, to be asked about it; then it ends itself, if we no longer can."""
 
 
 class Cluster:
@@ -82,18 +86,19 @@ class _Run:
     def __init__(self, design: Blueprint, step: Step, hooks: Hooks, local: bool):
         ray = self._ray = _ray()
         self._hooks, self._local = hooks, local
+        self._head = None if ray.util.client.ray.is_connected() else Head(ray.get_runtime_context().gcs_address)
         recipe = to_recipe(design, step)
         nodes = _nodes(ray)
         edge_node = node_of_edge(nodes, ray.get_runtime_context().get_node_id())
         self._interface = LOOPBACK if local else edge_node.address
         edge, task, users = _states(design)
         pace = checkpoints.PAUSE, checkpoints.LEAST
-        self._edge = self._on(edge_node, EdgeActor).remote(recipe, edge, task, pace)
+        self._edge = self._on(edge_node, EdgeActor).remote(recipe, edge, task, pace, _GRACE)
         self._edge_name = self._name("the edge", edge_node)
         placed = shares(len(design.plan.users), design.scenario.hosts, int(sum(node.cores for node in nodes)) or 1)
         self._hosts: dict[Any, _Name] = {}
         for share, node in zip(placed, nodes_of_hosts(len(placed), nodes, edge_node), strict=True):
-            host = self._on(node, HostActor).remote(recipe, share, users(share))
+            host = self._on(node, HostActor).remote(recipe, share, users(share), _GRACE)
             self._hosts[host] = self._name(f"users {_range(design, share)}", node)
         self._users, self._patience = len(design.plan.users), design.plan.patience
         self._lives: dict[Any, _Name] = {}
@@ -136,6 +141,8 @@ class _Run:
         pending = self._edge.news.remote()
         stopping = False
         while True:
+            if self._head:
+                self._head.check()
             if self._hooks.stop() and not stopping:
                 stopping = True
                 self._edge.stop.remote()
@@ -235,6 +242,8 @@ def _nodes(ray: Any) -> list[Node]:
 def _in_one_line(error: Exception) -> str:
     """What Ray says, without its colours; the last line alone where a constructor raised it."""
     text = re.sub(r"\x1b\[\d+m", "", str(error)).strip()
+    if "its node has died" in text:
+        return "its node is gone"
     return text.splitlines()[-1] if "creation task" in text else " ".join(text.split())[:300]
 
 

@@ -6,11 +6,17 @@ The two calls are the smallest that Ray answers: to a driver (host:port), and to
 import os
 import socket
 from pathlib import Path
+from time import monotonic
 
 import grpc
 
+from sim.local import ProcessLost
+
 _CONNECT = 5.0
 """Seconds to wait for somebody to listen, and for an answer."""
+
+_LOOK, _GONE = 5.0, 20.0
+"""Seconds between two looks for a cluster's head, and after which it is gone: at 60, Ray ends whoever needs it."""
 
 _CLIENT = "ray://"
 _DRIVER_CALL, _CLIENT_CALL = "/ray.rpc.NodeInfoGcsService/GetClusterId", "/ray.rpc.RayletDriver/ClusterInfo"
@@ -49,6 +55,28 @@ def _require_welcome(address: str, target: str) -> None:
                 given = f"and refuses the one in {source}" if token else f"and there is none here ({source})"
                 advice = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to a file with the cluster's own"
                 raise ClusterError(f"cannot reach Ray at {address}: it asks for a token, {given}; {advice}") from error
+
+
+class Head:
+    """The process that knows a cluster's machines, at host:port."""
+
+    def __init__(self, address: str) -> None:
+        host, _, port = address.rpartition(":")
+        self._address, self._target = address, (host, int(port))
+        self._seen = self._looked = monotonic()
+
+    def check(self) -> None:
+        """Raises ProcessLost once it has been gone for too long. Looks now and then only."""
+        if monotonic() - self._looked < _LOOK:
+            return
+        try:
+            socket.create_connection(self._target, timeout=1.0).close()
+            self._seen = monotonic()
+        except OSError as error:
+            if monotonic() - self._seen > _GONE:
+                gone = f"nobody has listened at {self._address} for {_GONE:g} s ({error})"
+                raise ProcessLost(f"the head of the Ray cluster is gone: {gone}") from error
+        self._looked = monotonic()
 
 
 def our_token() -> tuple[str, str]:

@@ -25,8 +25,8 @@ def cannot() -> str | None:
         return f"needs {', '.join(missing)}"
     try:
         with Machine() as machine:
-            machine.do("ip link add switch type bridge")
-            machine.do("tc qdisc add dev switch root tbf rate 1mbit burst 32kb latency 400ms")
+            machine.network("ip link add switch type bridge")
+            machine.network("tc qdisc add dev switch root tbf rate 1mbit burst 32kb latency 400ms")
     except subprocess.CalledProcessError as error:
         return f"needs root, namespaces, bridges and tc tbf: {error.stderr.strip()}"
     return None
@@ -37,7 +37,9 @@ class Machine:
 
     def __init__(self) -> None:
         apart = ["unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"]
-        self._holder = subprocess.Popen([*apart, "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self._holder = subprocess.Popen(
+            [*apart, "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
         assert self._holder.stdin
         assert self._holder.stdout
         self._holder.stdin.write(b"up\n")
@@ -59,14 +61,18 @@ class Machine:
         self._holder.kill()
         self._holder.communicate()
 
-    def command(self, line: str) -> list[str]:
-        """What runs `line` on this machine."""
-        return ["nsenter", "--target", str(self.first), "--net", "--pid", "--mount", "sh", "-c", line]
+    def command(self, line: str, folder: Path | None = None) -> list[str]:
+        """What runs `line` on this machine, in a folder that it has."""
+        there = [f"--wd={folder}"] if folder else []
+        return ["nsenter", "--target", str(self.first), "--net", "--pid", "--mount", *there, "sh", "-c", line]
 
-    def do(self, line: str, **more: Any) -> str:
-        """Runs `line` there and returns what it prints. Raises CalledProcessError."""
-        given = {"check": True, "capture_output": True, "text": True, "timeout": 60, **more}
-        return str(subprocess.run(self.command(line), **given).stdout)
+    def do(self, line: str, **more: Any) -> None:
+        """Runs `line` there. Raises CalledProcessError."""
+        _run(self.command(line), **more)
+
+    def network(self, line: str) -> None:
+        """Runs `line` on its network alone, where processes have the numbers that we know them by."""
+        _run(["nsenter", "--target", str(self.first), "--net", "sh", "-c", line])
 
     def processes(self, name: str) -> list[int]:
         """The machine's processes whose command line holds `name`, by the numbers that we know them by."""
@@ -93,7 +99,7 @@ class TwoHosts:
         self.private.mkdir()
         (folder / "token").write_text("0123456789abcdef" * 4)
         self.switch = Machine()
-        self.switch.do("ip link add switch type bridge && ip link set switch up")
+        self.switch.network("ip link add switch type bridge && ip link set switch up")
         self.head, self.other, self.laptop = (self._plugged(k) for k in (1, 2, 3))
         self.address = f"{NETWORK}.1:{PORT}"
         self._ray(self.head, f"--head --port {PORT} --include-dashboard=false", 1)
@@ -106,6 +112,7 @@ class TwoHosts:
     def replace_other(self) -> None:
         """Another machine in place of `other`, in the cluster."""
         self.other.die()
+        self.switch.network("ip link del port2 || true")
         self.other = self._plugged(2)
         self.join()
 
@@ -118,21 +125,21 @@ class TwoHosts:
 
     def cut(self) -> None:
         """Nothing passes any more, and nobody is told."""
-        self.switch.do("ip link set port2 nomaster")
+        self.switch.network("ip link set port2 nomaster")
 
     def heal(self) -> None:
         """What was cut passes again."""
-        self.switch.do("ip link set port2 master switch")
+        self.switch.network("ip link set port2 master switch")
 
     @contextmanager
     def slow(self, rate: str) -> Iterator[None]:
         """Both ways at `rate` of `tc`, such as 2mbit."""
         limit = f"root tbf rate {rate} burst 16kb latency 2s"
-        self.switch.do(f"tc qdisc add dev port2 {limit}")
-        self.other.do(f"tc qdisc add dev eth0 {limit}")
+        self.switch.network(f"tc qdisc add dev port2 {limit}")
+        self.other.network(f"tc qdisc add dev eth0 {limit}")
         yield
-        self.switch.do("tc qdisc del dev port2 root")
-        self.other.do("tc qdisc del dev eth0 root")
+        self.switch.network("tc qdisc del dev port2 root")
+        self.other.network("tc qdisc del dev eth0 root")
 
     # ------------------------------------------------------------ programs
 
@@ -153,25 +160,18 @@ class TwoHosts:
     def equiran(self, line: str, machine: Machine | None = None, **changes: str | None) -> "subprocess.Popen[str]":
         """The `equiran` command on the head, or on another machine."""
         return subprocess.Popen(
-            (machine or self.head).command(f"exec {sys.executable} -m sim {line}"),
+            (machine or self.head).command(f"exec {sys.executable} -m sim {line}", self.folder),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            cwd=self.folder,
             env=self.environment(**changes),
         )
 
     def _plugged(self, k: int) -> Machine:
         machine = Machine()
-        self.switch.do(
-            f"ip link add port{k} type veth peer name eth0 netns {machine.first} && ip link set port{k} master switch up",
-            # the switch sees our numbers of processes nowhere but here
-        ) if False else subprocess.run(
-            ["nsenter", "--target", str(self.switch.first), "--net", "sh", "-c",
-             f"ip link add port{k} type veth peer name eth0 netns {machine.first} && ip link set port{k} master switch up"],
-            check=True, capture_output=True, text=True,
-        )
-        machine.do(f"ip link set lo up && ip link set eth0 up && ip addr add {NETWORK}.{k}/24 dev eth0")
+        veth = f"ip link add port{k} type veth peer name eth0 netns {machine.first}"
+        self.switch.network(f"{veth} && ip link set port{k} master switch up")
+        machine.network(f"ip link set lo up && ip link set eth0 up && ip addr add {NETWORK}.{k}/24 dev eth0")
         machine.do(f"mount -t tmpfs none {self.private} && mkdir {self.private}/ray")
         return machine
 
@@ -180,3 +180,7 @@ class TwoHosts:
         memory = "--object-store-memory 80000000"
         temporary = f"--temp-dir {self.private}/ray" if k == 1 else ""
         machine.do(f"{start} {memory} {temporary} </dev/null", env=self.environment())
+
+
+def _run(command: list[str], **more: Any) -> None:
+    subprocess.run(command, **{"check": True, "capture_output": True, "text": True, "timeout": 60, **more})
