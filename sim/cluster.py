@@ -27,7 +27,7 @@ from sim.checkpoints import joined, taken_apart
 from sim.local import LOOPBACK, Hooks, Outcome, ProcessLost
 from sim.placement import Node, node_of_edge, nodes_of_hosts, shares
 from sim.ray_environment import prepare_environment, short_tmp
-from sim.reach import ClusterError, Head, require_reachable
+from sim.reach import ClusterError, Head, listens, require_reachable
 from sim.recipe import to_recipe
 from sim.step import Step
 
@@ -40,6 +40,9 @@ _LAST_WORDS = 1.0
 
 _GRACE = 20.0
 """Seconds that an actor lives on after a failure, to be asked about it; then it ends itself, if we no longer can."""
+
+
+_COLOUR = re.compile(r"\x1b\[\d+m")
 
 
 class Cluster:
@@ -86,9 +89,10 @@ class _Run:
     def __init__(self, design: Blueprint, step: Step, hooks: Hooks, local: bool):
         ray = self._ray = _ray()
         self._hooks, self._local = hooks, local
-        self._head = None if ray.util.client.ray.is_connected() else Head(ray.get_runtime_context().gcs_address)
+        here = not ray.util.client.ray.is_connected()
+        self._head = Head(ray.get_runtime_context().gcs_address) if here else None
         recipe = to_recipe(design, step)
-        nodes = _nodes(ray)
+        nodes = _nodes(ray, here)
         edge_node = node_of_edge(nodes, ray.get_runtime_context().get_node_id())
         self._interface = LOOPBACK if local else edge_node.address
         edge, task, users = _states(design)
@@ -216,8 +220,10 @@ class _Run:
         try:
             data: bytes = self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:
-            raise RunFailed(f"{who} failed: {str(error).strip().splitlines()[-1]}") from error
+            raise RunFailed(f"{who} failed: {_last_line(error)}") from error
         except self._ray.exceptions.RayError as error:
+            if "creation task" in str(error):
+                raise RunFailed(f"{who} cannot start: {_last_line(error)}") from error
             raise ProcessLost(f"{who} died: {_in_one_line(error)}") from error
         return data
 
@@ -230,21 +236,30 @@ def _states(design: Blueprint) -> tuple[bytes, bytes, Callable[[list[int]], byte
     return save(state.edge), state.task or b"", lambda share: save(joined({k: state.users[k] for k in share}))
 
 
-def _nodes(ray: Any) -> list[Node]:
-    """The machines that are up, by the addresses that Ray knows them by."""
-    alive = [(node, node["Resources"]) for node in ray.nodes() if node["Alive"]]
+def _nodes(ray: Any, here: bool) -> list[Node]:
+    """The machines that are up, by the addresses that Ray knows them by. here: we can see for ourselves.
+
+    Ray takes its time to call a machine lost: until then, those that do not listen are left out.
+    """
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    heard = [node for node in alive if here and listens(node["NodeManagerAddress"], node["NodeManagerPort"])]
     return [
         Node(node["NodeID"], node["NodeManagerAddress"], has.get("CPU", 0), has.get("GPU", 0), has.get("edge", 0) > 0)
-        for node, has in alive
+        for node, has in ((node, node["Resources"]) for node in heard or alive)
     ]
 
 
 def _in_one_line(error: Exception) -> str:
-    """What Ray says, without its colours; the last line alone where a constructor raised it."""
-    text = re.sub(r"\x1b\[\d+m", "", str(error)).strip()
-    if "its node has died" in text:
-        return "its node is gone"
-    return text.splitlines()[-1] if "creation task" in text else " ".join(text.split())[:300]
+    """What Ray says, without its colours."""
+    text = _COLOUR.sub("", str(error))
+    return "its node is gone" if "its node has died" in text else " ".join(text.split())[:300]
+
+
+def _last_line(error: Exception) -> str:
+    """Of what Ray says, which is the exception in the actor; and what to do where it is about what is missing there."""
+    line = _COLOUR.sub("", str(error)).strip().splitlines()[-1]
+    advice = "every node needs the same EquiRAN, or its folder as the job's working_dir"
+    return f"{line}; {advice}" if line.startswith(("ModuleNotFoundError", "ImportError")) else line
 
 
 def _ray() -> Any:

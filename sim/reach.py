@@ -57,6 +57,15 @@ def _require_welcome(address: str, target: str) -> None:
                 raise ClusterError(f"cannot reach Ray at {address}: it asks for a token, {given}; {advice}") from error
 
 
+def listens(host: str, port: int) -> bool:
+    """Whether somebody takes connections there, at once."""
+    try:
+        socket.create_connection((host, port), timeout=1.0).close()
+    except OSError:
+        return False
+    return True
+
+
 class Head:
     """The process that knows a cluster's machines, at host:port."""
 
@@ -69,13 +78,10 @@ class Head:
         """Raises ProcessLost once it has been gone for too long. Looks now and then only."""
         if monotonic() - self._looked < _LOOK:
             return
-        try:
-            socket.create_connection(self._target, timeout=1.0).close()
+        if listens(*self._target):
             self._seen = monotonic()
-        except OSError as error:
-            if monotonic() - self._seen > _GONE:
-                gone = f"nobody has listened at {self._address} for {_GONE:g} s ({error})"
-                raise ProcessLost(f"the head of the Ray cluster is gone: {gone}") from error
+        elif monotonic() - self._seen > _GONE:
+            raise ProcessLost(f"the head of the Ray cluster at {self._address} has not been heard for {_GONE:g} s")
         self._looked = monotonic()
 
 
