@@ -5,17 +5,20 @@ tests, nothing is left. The bridge and all addresses are inside a namespace, too
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs/cluster.md"
 NETWORK = "10.213.7"
-PORT = 6379
+ADDRESS = f"{NETWORK}.1:6379"
 NEEDED = ("ip", "tc", "unshare", "nsenter", "mount")
 
 
@@ -88,26 +91,30 @@ class Machine:
 
 
 class TwoHosts:
-    """A Ray cluster of two machines with tokens: `head`, where drivers run, and `other`. `laptop` has no Ray.
+    """A Ray cluster of two machines as docs/cluster.md builds it: `head`, where drivers run, and `other`.
 
-    folder: for files that all see; `private` in it is each machine's own.
+    `laptop` has no Ray. folder: as in a clone, and all see it; `private` in it is each machine's own, also its home.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.private = folder / "private"
+    def __init__(self) -> None:
+        self.folder = Path(mkdtemp(prefix="equiran-hosts-", dir="/tmp"))  # Ray's sockets need a short path
+        self.private = self.folder / "private"
         self.private.mkdir()
-        (folder / "token").write_text("0123456789abcdef" * 4)
+        (self.folder / "scenarios").symlink_to(ROOT / "scenarios")
+        (self.folder / ".venv").mkdir()
+        (self.folder / ".venv/bin").symlink_to(Path(sys.executable).parent)
         self.switch = Machine()
         self.switch.network("ip link add switch type bridge && ip link set switch up")
         self.head, self.other, self.laptop = (self._plugged(k) for k in (1, 2, 3))
-        self.address = f"{NETWORK}.1:{PORT}"
-        self._ray(self.head, f"--head --port {PORT} --include-dashboard=false", 1)
+        start, self._join, self.run = blocks()
+        self._follow(self.head, start)
+        self._give_token(self.laptop)
         self.join()
 
     def join(self) -> None:
         """Ray on `other`, which joins the head's."""
-        self._ray(self.other, f"--address {self.address}", 2)
+        self._give_token(self.other)
+        self._follow(self.other, self._join)
 
     def replace_other(self) -> None:
         """Another machine in place of `other`, in the cluster."""
@@ -117,9 +124,10 @@ class TwoHosts:
         self.join()
 
     def close(self) -> None:
-        """All machines are gone."""
+        """All machines are gone, and their files."""
         for machine in (self.head, self.other, self.laptop, self.switch):
             machine.die()
+        shutil.rmtree(self.folder)
 
     # ------------------------------------------------------------ the wire to `other`
 
@@ -144,42 +152,57 @@ class TwoHosts:
     # ------------------------------------------------------------ programs
 
     def environment(self, **changes: str | None) -> dict[str, str]:
-        """Of programs on the machines: the cluster's token. None takes a variable away."""
-        ray = {
+        """Of programs on the machines. None takes a variable away."""
+        own = {
             "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN_PATH": str(self.folder / "token"),
-            "RAY_ADDRESS": None,
+            "RAY_TMPDIR": str(self.private),
             "RAY_USAGE_STATS_ENABLED": "0",
+            "HOME": str(self.private),
             "PYTHONPATH": str(ROOT),
             "OMP_NUM_THREADS": "1",
-            "HOME": str(self.folder),
         }
-        given: Mapping[str, str | None] = {**os.environ, **ray, **changes}
+        ours = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        given: Mapping[str, str | None] = {**ours, **own, **changes}
         return {name: value for name, value in given.items() if value is not None}
 
     def equiran(self, line: str, machine: Machine | None = None, **changes: str | None) -> "subprocess.Popen[str]":
         """The `equiran` command on the head, or on another machine."""
-        return subprocess.Popen(
-            (machine or self.head).command(f"exec {sys.executable} -m sim {line}", self.folder),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=self.environment(**changes),
-        )
+        return self.start(f"exec {sys.executable} -m sim {line}", machine or self.head, **changes)
+
+    def start(self, line: str, machine: Machine, **changes: str | None) -> "subprocess.Popen[str]":
+        """Any command, in `folder`."""
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(machine.command(line, self.folder), env=self.environment(**changes), **pipes)
+
+    def _follow(self, machine: Machine, block: str) -> None:
+        """Runs a block of the page, which leaves processes that keep its outputs open: those go to a file."""
+        script = self.folder / "block.sh"
+        script.write_text(f"set -e\n{block}")
+        line = f"sh {script} >{self.private}/said 2>&1 </dev/null || (cat {self.private}/said >&2; exit 1)"
+        _run(machine.command(line, self.folder), env=self.environment())
+
+    def _give_token(self, machine: Machine) -> None:
+        """What the page says in words: copy the head's token."""
+        there = self.folder / "token"
+        self.head.do(f"cp {self.private}/.ray/auth_token {there}")
+        machine.do(f"mkdir -p {self.private}/.ray && mv {there} {self.private}/.ray/auth_token")
 
     def _plugged(self, k: int) -> Machine:
         machine = Machine()
         veth = f"ip link add port{k} type veth peer name eth0 netns {machine.first}"
         self.switch.network(f"{veth} && ip link set port{k} master switch up")
         machine.network(f"ip link set lo up && ip link set eth0 up && ip addr add {NETWORK}.{k}/24 dev eth0")
-        machine.do(f"mount -t tmpfs none {self.private} && mkdir {self.private}/ray")
+        machine.do(f"mount -t tmpfs none {self.private}")
         return machine
 
-    def _ray(self, machine: Machine, how: str, k: int) -> None:
-        start = f"{sys.executable} -m ray.scripts.scripts start {how} --node-ip-address {NETWORK}.{k} --num-cpus 2"
-        memory = "--object-store-memory 80000000"
-        temporary = f"--temp-dir {self.private}/ray" if k == 1 else ""
-        machine.do(f"{start} {memory} {temporary} </dev/null", env=self.environment())
+
+def blocks() -> list[str]:
+    """What docs/cluster.md runs on its machines, in order: the head's start, the other's, and a run."""
+    found = re.findall(
+        r"^```sh\n# (?:head|other)\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    )
+    assert len(found) == 3
+    return found
 
 
 def _run(command: list[str], **more: Any) -> None:

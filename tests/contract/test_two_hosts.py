@@ -16,14 +16,15 @@ import pytest
 
 import runs
 import two_hosts
-from two_hosts import NETWORK, ROOT, TwoHosts
+from two_hosts import ADDRESS, NETWORK, ROOT, TwoHosts
 
 HEAD, OTHER = f"{NETWORK}.1", f"{NETWORK}.2"
-SLOW = 2e6
+SLOW = 4e6
 """Bits per second."""
 
-TREE = runs.digits(many=2, rounds=2, slots=6, hosts=2)
-ONE_HOST = {**TREE, "hosts": 1}
+RAINBOW = runs.plain_yaml((runs.SCENARIOS / "cluster/rainbow.yaml").read_text()) | {"transport": "memory"}
+SHORT = {**RAINBOW, "rounds": 1, "slots": 6}
+TINY = runs.kernel(many=2, rounds=2, slots=4, hosts=1)
 LONG = runs.kernel(many=4, rounds=150, slots=10, hosts=2)
 _COUNT = itertools.count()
 ENDLESS = {**LONG, "rounds": 1_000_000, "hosts": 1}
@@ -33,8 +34,8 @@ if WHY := two_hosts.cannot():
 
 
 @pytest.fixture(scope="module")
-def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoHosts]:
-    world = TwoHosts(tmp_path_factory.mktemp("w"))
+def hosts() -> Iterator[TwoHosts]:
+    world = TwoHosts()
     try:
         yield world
     finally:
@@ -47,6 +48,15 @@ def digest(tmp_path_factory: pytest.TempPathFactory) -> Callable[[runs.Tree], st
     return lambda tree: str(runs.run(tmp_path_factory.mktemp("memory"), tree).digest)
 
 
+def wait_for(process: "subprocess.Popen[str]", what: Callable[[], Any]) -> None:
+    """Returns once `what` is true while the process runs."""
+    until = time.monotonic() + 60
+    while not what():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
 class Going:
     """An `equiran` command on the cluster, and the directory of its run."""
 
@@ -56,17 +66,9 @@ class Going:
         line = f"run {scenario} --out {self.folder} --transport ray --json --quiet {line}"
         self._process = hosts.equiran(line, **more)
 
-    def wait_for(self, what: Callable[[], Any]) -> None:
-        """Returns once `what` is true while the command runs."""
-        until = time.monotonic() + 40
-        while not what():
-            assert self._process.poll() is None, self._process.communicate()
-            assert time.monotonic() < until
-            time.sleep(0.05)
-
     def under_way(self) -> None:
         """Returns once some rounds are over."""
-        self.wait_for(lambda: (file := self.folder / "rounds.arrows").exists() and file.stat().st_size > 2000)
+        wait_for(self._process, lambda: (file := self.folder / "rounds.arrows").exists() and file.stat().st_size > 2000)
 
     def result(self, within: float = 60) -> dict[str, Any]:
         """What a command that ends well prints."""
@@ -101,27 +103,25 @@ def left(machine: two_hosts.Machine) -> list[int]:
     return [process for name in ("HostActor", "EdgeActor") for process in machine.processes(name)]
 
 
-@pytest.fixture(scope="module")
-def plain(hosts: TwoHosts) -> Going:
-    """A run on both machines, seen on both."""
-    going = Going(hosts, TREE, f"--address {hosts.address}")
+def test_the_page_s_run_is_on_both_machines_and_its_digest_is_that_of_memory(hosts: TwoHosts, digest) -> None:
+    followed = hosts.start(hosts.run, hosts.head)
     for machine in (hosts.head, hosts.other):
-        going.wait_for(lambda machine=machine: machine.processes("ray::HostActor"))
-    return going
+        wait_for(followed, lambda machine=machine: machine.processes("ray::HostActor"))
+    said, complaint = followed.communicate(timeout=60)
+    assert followed.returncode == 0, complaint
+    folder = hosts.folder / "runs/cluster"
+    assert said.count('"placed"') == 3
+    assert placed(folder) == {"the edge": HEAD, "users 'clean'": OTHER, "users 'attacked'": HEAD}
+    assert runs.read_json(folder / "manifest.json")["digest"] == digest({**RAINBOW, "rounds": 4})
 
 
-def test_hosts_on_both_machines_give_the_digest_of_memory(plain: Going, digest) -> None:
-    assert plain.result()["digest"] == digest(TREE)
-    assert placed(plain.folder) == {"the edge": HEAD, "users 'u0'": OTHER, "users 'u1'": HEAD}
-
-
-def test_a_slow_wire_takes_time_and_changes_nothing(hosts: TwoHosts, plain: Going, digest) -> None:
+def test_a_slow_wire_takes_time_and_changes_nothing(hosts: TwoHosts, digest) -> None:
     job = json.dumps({"runtime_env": {}, "metadata": {"job_submission_id": "raysubmit_1"}})
     with hosts.slow(f"{SLOW:g}bit"):  # the variables are those of `ray job submit`
-        going = Going(hosts, TREE, RAY_ADDRESS=hosts.address, RAY_JOB_CONFIG_JSON_ENV_VAR=job)
-        assert going.result()["digest"] == digest(TREE)
-    fast, slow = runs.slots(plain.folder), runs.slots(going.folder)
-    away = slow["user"] == "u0"
+        going = Going(hosts, SHORT, RAY_ADDRESS=ADDRESS, RAY_JOB_CONFIG_JSON_ENV_VAR=job)
+        assert going.result()["digest"] == digest(SHORT)
+    fast, slow = runs.slots(hosts.folder / "runs/cluster"), runs.slots(going.folder)
+    away = slow["user"] == "clean"
     bits = 8 * max(slow["bytes_up"][away].mean(), slow["bytes_down"][away].mean())
     assert np.median(slow["t_slot"]) > 0.8 * bits / SLOW > np.median(fast["t_slot"])
 
@@ -137,9 +137,9 @@ def test_a_wire_that_is_cut_for_a_moment_changes_nothing(hosts: TwoHosts, digest
 
 
 def test_a_driver_outside_reaches_the_cluster_as_a_client(hosts: TwoHosts, digest) -> None:
-    going = Going(hosts, ONE_HOST, f"--address ray://{HEAD}:10001", machine=hosts.laptop)
-    assert going.result()["digest"] == digest(TREE)
-    assert placed(going.folder) == {"the edge": HEAD, "users 'u0' to 'u1'": OTHER}
+    going = Going(hosts, TINY, f"--address ray://{HEAD}:10001", machine=hosts.laptop)
+    assert going.result()["digest"] == digest(TINY)
+    assert placed(going.folder) == {"the edge": HEAD, "users 'user_00' to 'user_01'": OTHER}
 
 
 def test_a_file_that_one_node_lacks_is_named_with_user_and_node(hosts: TwoHosts) -> None:
@@ -147,7 +147,7 @@ def test_a_file_that_one_node_lacks_is_named_with_user_and_node(hosts: TwoHosts)
     there = hosts.private / "u0.npz"
     hosts.head.do(f"cp {hosts.folder}/data/u0.npz {there}")
     tree["users"][0]["task"]["path"] = str(there)
-    line = Going(hosts, tree, f"--address {hosts.address}").line()
+    line = Going(hosts, tree, f"--address {ADDRESS}").line()
     assert line.startswith(f"arrays: node {OTHER}: user 'u0' cannot be built: ")
     assert str(there) in line
 
@@ -155,16 +155,16 @@ def test_a_file_that_one_node_lacks_is_named_with_user_and_node(hosts: TwoHosts)
 def test_a_node_without_our_code_is_named(hosts: TwoHosts) -> None:
     hosts.other.do(f"mount -t tmpfs none {ROOT}/sim")
     try:
-        line = Going(hosts, ONE_HOST, f"--address {hosts.address}").line()
+        line = Going(hosts, TINY, f"--address {ADDRESS}").line()
     finally:
         hosts.other.do(f"umount {ROOT}/sim")
-    assert line.startswith(f"digits: the host of users 'u0' to 'u1' on node {OTHER} cannot start: ")
+    assert line.startswith(f"kernel: the host of users 'user_00' to 'user_01' on node {OTHER} cannot start: ")
     assert "ModuleNotFoundError: " in line or "ImportError: " in line  # where another version is installed, too
     assert line.endswith("; every node needs the same EquiRAN, or its folder as the job's working_dir")
 
 
 def test_a_wire_that_stays_cut_ends_the_run(hosts: TwoHosts) -> None:
-    going = Going(hosts, ENDLESS, f"--address {hosts.address}")
+    going = Going(hosts, ENDLESS, f"--address {ADDRESS}")
     going.under_way()
     hosts.cut()
     line = going.line(within=30)
@@ -181,13 +181,13 @@ def test_a_wire_that_stays_cut_ends_the_run(hosts: TwoHosts) -> None:
             {"RAY_AUTH_TOKEN": "f" * 64},
             "asks for a token, and refuses the one in RAY_AUTH_TOKEN; set",
         ),
-        ({"RAY_AUTH_TOKEN_PATH": None, "RAY_AUTH_MODE": None}, "it asks for a token, and there is none here (no "),
+        ({"HOME": "/nowhere"}, "it asks for a token, and there is none here (no "),
         ({"RAY_AUTH_TOKEN_PATH": "/nowhere"}, "cannot read the token in /nowhere: No such file or directory"),
     ],
     ids=["wrong", "none", "unreadable"],
 )
 def test_a_token_that_does_not_fit_is_one_line(hosts: TwoHosts, changes: dict[str, str | None], said: str) -> None:
-    line = Going(hosts, TREE, f"--address {hosts.address}", **changes).line(within=10)
+    line = Going(hosts, TINY, f"--address {ADDRESS}", **changes).line(within=10)
     assert said in line
 
 
@@ -200,13 +200,13 @@ def test_behind_the_cut_nothing_is_left_either(hosts: TwoHosts) -> None:
 
 def test_a_machine_that_dies_is_named_and_the_run_goes_on_elsewhere(hosts: TwoHosts, digest) -> None:
     hosts.replace_other()
-    going = Going(hosts, LONG, f"--address {hosts.address}")
+    going = Going(hosts, LONG, f"--address {ADDRESS}")
     going.under_way()
     hosts.other.die()
     line = going.line(within=20)
     assert line.startswith("kernel: ")
     assert f"users 'user_00' to 'user_01' on node {OTHER}" in line
     assert not left(hosts.head)
-    resumed = hosts.equiran(f"resume {going.folder} --address {hosts.address} --json --quiet")
+    resumed = hosts.equiran(f"resume {going.folder} --address {ADDRESS} --json --quiet")
     assert json.loads(resumed.communicate(timeout=60)[0])["digest"] == digest(LONG)
     assert {*placed(going.folder).values()} == {HEAD}
