@@ -25,7 +25,7 @@ SLOW = 4e6
 RAINBOW = runs.plain_yaml((runs.SCENARIOS / "cluster/rainbow.yaml").read_text()) | {"transport": "memory"}
 SHORT = {**RAINBOW, "rounds": 1, "slots": 6}
 TINY = runs.kernel(many=2, rounds=2, slots=4, hosts=1)
-LONG = runs.kernel(many=4, rounds=150, slots=10, hosts=2)
+LONG = runs.kernel(many=4, rounds=80, slots=10, hosts=2)
 _COUNT = itertools.count()
 ENDLESS = {**LONG, "rounds": 1_000_000, "hosts": 1}
 
