@@ -38,8 +38,8 @@ _LAST_WORDS = 1.0
 """Seconds to wait for a host's own reason after the edge has lost a user."""
 
 
-_GRACE = 20.0
-"""Seconds that an actor lives on after a failure, to be asked about it; then it ends itself, if we no longer can."""
+_HOST_GRACE, _EDGE_GRACE = 10.0, 60.0
+"""Seconds that an actor lives on after a failure, for us to hear of it; then it ends itself, if we no longer can."""
 
 
 _COLOUR = re.compile(r"\x1b\[\d+m")
@@ -97,12 +97,12 @@ class _Run:
         self._interface = LOOPBACK if local else edge_node.address
         edge, task, users = _states(design)
         pace = checkpoints.PAUSE, checkpoints.LEAST
-        self._edge = self._on(edge_node, EdgeActor).remote(recipe, edge, task, pace, _GRACE)
+        self._edge = self._on(edge_node, EdgeActor).remote(recipe, edge, task, pace, _EDGE_GRACE)
         self._edge_name = self._name("the edge", edge_node)
         placed = shares(len(design.plan.users), design.scenario.hosts, int(sum(node.cores for node in nodes)) or 1)
         self._hosts: dict[Any, _Name] = {}
         for share, node in zip(placed, nodes_of_hosts(len(placed), nodes, edge_node), strict=True):
-            host = self._on(node, HostActor).remote(recipe, share, users(share), _GRACE)
+            host = self._on(node, HostActor).remote(recipe, share, users(share), _HOST_GRACE)
             self._hosts[host] = self._name(f"users {_range(design, share)}", node)
         self._users, self._patience = len(design.plan.users), design.plan.patience
         self._lives: dict[Any, _Name] = {}

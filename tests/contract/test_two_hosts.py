@@ -19,13 +19,14 @@ import two_hosts
 from two_hosts import ADDRESS, NETWORK, ROOT, TwoHosts
 
 HEAD, OTHER = f"{NETWORK}.1", f"{NETWORK}.2"
-SLOW = 4e6
+SLOW = 10e6
 """Bits per second."""
 
 RAINBOW = runs.plain_yaml((runs.SCENARIOS / "cluster/rainbow.yaml").read_text()) | {"transport": "memory"}
 SHORT = {**RAINBOW, "rounds": 1, "slots": 6}
 TINY = runs.kernel(many=2, rounds=2, slots=4, hosts=1)
 LONG = runs.kernel(many=4, rounds=80, slots=10, hosts=2)
+FORKED = "Starting Ray client server failed"
 _COUNT = itertools.count()
 ENDLESS = {**LONG, "rounds": 1_000_000, "hosts": 1}
 
@@ -65,6 +66,7 @@ class Going:
         scenario, self.folder = runs.write(folder, tree), folder / "out"
         line = f"run {scenario} --out {self.folder} --transport ray --json --quiet {line}"
         self._process = hosts.equiran(line, **more)
+        self._said: tuple[str, str] | None = None
 
     def under_way(self) -> None:
         """Returns once some rounds are over."""
@@ -84,13 +86,18 @@ class Going:
         assert (end, more) == ("\n", "")
         return line
 
+    def complaint(self) -> str:
+        """What a command says on stderr when it ends."""
+        return self._end(within=90)[2]
+
     def _end(self, within: float) -> tuple[int, str, str]:
-        try:
-            said, complaint = self._process.communicate(timeout=within)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            raise
-        return self._process.returncode, said, complaint
+        if self._said is None:
+            try:
+                self._said = self._process.communicate(timeout=within)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                raise
+        return self._process.returncode, *self._said
 
 
 def placed(folder: Path) -> dict[str, str]:
@@ -136,10 +143,17 @@ def test_a_wire_that_is_cut_for_a_moment_changes_nothing(hosts: TwoHosts, digest
     assert runs.slots(going.folder)["t_slot"].max() > 2.5
 
 
+@pytest.mark.slow
 def test_a_driver_outside_reaches_the_cluster_as_a_client(hosts: TwoHosts, digest) -> None:
-    going = Going(hosts, TINY, f"--address ray://{HEAD}:10001", machine=hosts.laptop)
+    going = outside(hosts)
+    if FORKED in going.complaint():  # by Ray's proxy while its gRPC was busy: rare, and a matter of luck
+        going = outside(hosts)
     assert going.result()["digest"] == digest(TINY)
     assert placed(going.folder) == {"the edge": HEAD, "users 'user_00' to 'user_01'": OTHER}
+
+
+def outside(hosts: TwoHosts) -> Going:
+    return Going(hosts, TINY, f"--address ray://{HEAD}:10001", machine=hosts.laptop)
 
 
 def test_a_file_that_one_node_lacks_is_named_with_user_and_node(hosts: TwoHosts) -> None:
