@@ -25,7 +25,7 @@ SLOW = 10e6
 RAINBOW = runs.plain_yaml((runs.SCENARIOS / "cluster/rainbow.yaml").read_text()) | {"transport": "memory"}
 SHORT = {**RAINBOW, "rounds": 1, "slots": 6}
 TINY = runs.kernel(many=2, rounds=2, slots=4, hosts=1)
-LONG = runs.kernel(many=4, rounds=80, slots=10, hosts=2)
+LONG = runs.kernel(many=4, rounds=50, slots=10, hosts=2)
 FORKED = "Starting Ray client server failed"
 _COUNT = itertools.count()
 ENDLESS = {**LONG, "rounds": 1_000_000, "hosts": 1}
@@ -46,7 +46,14 @@ def hosts() -> Iterator[TwoHosts]:
 @pytest.fixture(scope="module")
 def digest(tmp_path_factory: pytest.TempPathFactory) -> Callable[[runs.Tree], str]:
     """Of the scenario's run in memory."""
-    return lambda tree: str(runs.run(tmp_path_factory.mktemp("memory"), tree).digest)
+    found: dict[str, str] = {}
+
+    def of(tree: runs.Tree) -> str:
+        key = json.dumps(tree)
+        found[key] = found.get(key) or str(runs.run(tmp_path_factory.mktemp("memory"), tree).digest)
+        return found[key]
+
+    return of
 
 
 def wait_for(process: "subprocess.Popen[str]", what: Callable[[], Any]) -> None:
