@@ -13,6 +13,7 @@ from grpc_reflection.v1alpha import reflection
 from edge_server.attendance import OutOfOrder, Refused
 from edge_server.cell import Cell
 from edge_server.judge import LIMIT
+from protos import KEEPALIVE
 from protos import edge_pb2 as pb
 from protos.frames import BadFrame, Parcel, framed, opened
 
@@ -213,6 +214,8 @@ def _options(cell: Cell) -> list[tuple[str, int]]:
         ("grpc.max_receive_message_length", largest),
         ("grpc.max_send_message_length", largest),
         ("grpc.max_concurrent_streams", len(cell.plan.users) + _SLACK),
+        *KEEPALIVE,
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
         ("grpc.compression_enabled_algorithms_bitset", 1),
         ("grpc.so_reuseport", 0),
     ]

@@ -8,3 +8,11 @@ LIVE = "/equiran.v1.Edge/Live"
 
 TRUNK = "/equiran.v1.Edge/Trunk"
 """A bidirectional stream per host, of serialised Frame."""
+
+KEEPALIVE = (
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),
+)
+"""How either side learns that the other's machine, or the way to it, is gone without a word. A busy peer still answers:
+gRPC's own threads do."""

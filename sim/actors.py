@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import os
 import traceback
 from dataclasses import dataclass, field, fields, replace
 from time import perf_counter
@@ -117,8 +118,18 @@ def _filed(content: dict[str, Any], prefix: str, arrays: Any) -> TaskNews:
 class EdgeActor:
     """The edge of one run in a process of its own."""
 
-    def __init__(self, recipe: str, state: bytes = b"", task: bytes = b"", pace: tuple[float, float] = (PAUSE, LEAST)):
-        """state, task: what the edge and its server task go on from; empty at the start of a run. pace: of `Pace`."""
+    def __init__(
+        self,
+        recipe: str,
+        state: bytes = b"",
+        task: bytes = b"",
+        pace: tuple[float, float] = (PAUSE, LEAST),
+        grace: float | None = None,
+    ):
+        """state, task: what the edge and its server task go on from; empty at the start of a run. pace: of `Pace`.
+
+        grace: seconds from a failure to the end of this process, which nobody may be able to reach any more.
+        """
         keep_buffers()
         design, self._step = from_recipe(recipe)
         self._design = replace(design, state=RunState(load(state), [], task or None)) if state else design
@@ -127,6 +138,7 @@ class EdgeActor:
         self._told = asyncio.Event()
         self._stop = False
         self._server: EdgeServer | None = None
+        self._grace = grace
         self._cell = Cell(self._design.plan, self._on_event, lambda: self._stop)
 
     async def listen(self, interface: str) -> bytes:
@@ -152,6 +164,8 @@ class EdgeActor:
         except Exception as error:
             self._on_event({"event": "traceback", "text": traceback.format_exc()})
             self._news.failure = f"the edge failed: {type(error).__name__}: {error}"
+        if self._news.failure:
+            _end_in(self._grace)
         self._told.set()
 
     async def news(self) -> bytes:
@@ -202,11 +216,17 @@ class EdgeActor:
         self._told.set()
 
 
+def _end_in(seconds: float | None) -> None:
+    """This process ends by itself then, unless it is ended before; None: never."""
+    if seconds is not None:
+        asyncio.get_running_loop().call_later(seconds, os._exit, 1)
+
+
 class HostActor:
     """Some users of one run on one event loop in a process of their own."""
 
-    def __init__(self, recipe: str, users: list[int], state: bytes = b""):
-        """state: what these users go on from; empty at the start of a run."""
+    def __init__(self, recipe: str, users: list[int], state: bytes = b"", grace: float | None = None):
+        """state: what these users go on from; empty at the start of a run. grace: as the edge's."""
         keep_buffers()
         yield_to_edge()
         self._design, _ = from_recipe(recipe)
@@ -215,15 +235,17 @@ class HostActor:
             self._design = replace(self._design, state=RunState({}, everybody))
         self._users = users
         self._over = False
+        self._grace = grace
         self._sessions: list[Session] = []
 
     async def prepare(self) -> bytes:
         """Build the users and their data. Empty, or the one line that says why it failed."""
         torch.set_num_threads(self._design.scenario.threads.user)
-        try:
-            self._sessions = [build_session(self._design, k) for k in self._users]
-        except (ValueError, OSError) as error:
-            return f"a user cannot be built: {error}".encode()
+        for k in self._users:
+            try:
+                self._sessions.append(build_session(self._design, k))
+            except (ValueError, OSError) as error:
+                return f"user {self._design.plan.users[k].name!r} cannot be built: {error}".encode()
         keep_objects()
         return b""
 
@@ -235,10 +257,9 @@ class HostActor:
         where = address if isinstance(address, str) else address.decode()
         try:
             await host(self._sessions, where, self._design.plan)
-        except ReasonLost:
-            return b""
         except RunFailed as failure:
-            return str(failure).encode()
+            _end_in(self._grace)
+            return b"" if isinstance(failure, ReasonLost) else str(failure).encode()
         finally:
             self._over = True
         return b""

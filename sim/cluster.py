@@ -3,20 +3,17 @@
 The only ray file. No tensor of the slot loop goes through Ray; actors are given and give bytes and JSON.
 """
 
-import atexit
 import importlib
 import os
 import re
 import shutil
 import signal
-import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, NoReturn
 
 import joblib
 from safetensors.torch import load, save
@@ -27,8 +24,10 @@ from sim import checkpoints
 from sim.actors import EdgeActor, HostActor, News
 from sim.build import Blueprint
 from sim.checkpoints import joined, taken_apart
-from sim.local import LOOPBACK, Hooks, Outcome
-from sim.placement import shares
+from sim.local import LOOPBACK, Hooks, Outcome, ProcessLost
+from sim.placement import Node, node_of_edge, nodes_of_hosts, shares
+from sim.ray_environment import prepare_environment, short_tmp
+from sim.reach import ClusterError, Head, listens, require_reachable
 from sim.recipe import to_recipe
 from sim.step import Step
 
@@ -39,12 +38,11 @@ _LAST_WORDS = 1.0
 """Seconds to wait for a host's own reason after the edge has lost a user."""
 
 
-_CONNECT = 5.0
-"""Seconds to wait for somebody to listen at a cluster's address."""
+_HOST_GRACE, _EDGE_GRACE = 10.0, 60.0
+"""Seconds that an actor lives on after a failure, for us to hear of it; then it ends itself, if we no longer can."""
 
 
-class ClusterError(Exception):
-    """Ray could not be started or reached; one line."""
+_COLOUR = re.compile(r"\x1b\[\d+m")
 
 
 class Cluster:
@@ -59,9 +57,9 @@ class Cluster:
         """Start Ray here, or reach the one at `address` (or RAY_ADDRESS); on leaving, nothing of ours is left."""
         address = address or os.environ.get("RAY_ADDRESS")
         if address:
-            _require_reachable(address)
-        folder = None if address else Path(tempfile.mkdtemp(prefix="equiran-ray-", dir=_short_tmp()))
-        _prepare_environment(own=address is None)
+            require_reachable(address)
+        folder = None if address else Path(tempfile.mkdtemp(prefix="equiran-ray-", dir=short_tmp()))
+        prepare_environment(own=address is None)
         ray = _ray()
         try:
             with _sigterm_as_it_is():
@@ -77,40 +75,52 @@ class Cluster:
         return _Run(design, step, hooks, self._local).go()
 
 
-class PlacedEdge(EdgeActor):
-    """The edge on whatever node Ray gave it."""
+class _Name(NamedTuple):
+    """What an actor is called. node: the address of its machine, empty where there is but one."""
 
-    async def listen_here(self) -> bytes:
-        """Start serving on this node's own address. The address for users."""
-        address: str = _ray().util.get_node_ip_address()
-        return await self.listen(address)
+    who: str
+    node: str
+
+    def __str__(self) -> str:
+        return f"{self.who} on node {self.node}" if self.node else self.who
 
 
 class _Run:
     def __init__(self, design: Blueprint, step: Step, hooks: Hooks, local: bool):
         ray = self._ray = _ray()
-        self._hooks = hooks
+        self._hooks, self._local = hooks, local
+        here = not ray.util.client.ray.is_connected()
+        self._head = Head(ray.get_runtime_context().gcs_address) if here else None
         recipe = to_recipe(design, step)
-        actor = {"num_cpus": 0, "max_restarts": 0, "max_concurrency": 4}
+        nodes = _nodes(ray, here)
+        edge_node = node_of_edge(nodes, ray.get_runtime_context().get_node_id())
+        self._interface = LOOPBACK if local else edge_node.address
         edge, task, users = _states(design)
         pace = checkpoints.PAUSE, checkpoints.LEAST
-        self._edge = ray.remote(PlacedEdge).options(**actor).remote(recipe, edge, task, pace)
-        self._local = local
-        placed = shares(len(design.plan.users), design.scenario.hosts, self._cores())
-        host = ray.remote(HostActor).options(scheduling_strategy="SPREAD", **actor)
-        self._hosts = {host.remote(recipe, share, users(share)): f"users {_range(design, share)}" for share in placed}
+        self._edge = self._on(edge_node, EdgeActor).remote(recipe, edge, task, pace, _EDGE_GRACE)
+        self._edge_name = self._name("the edge", edge_node)
+        placed = shares(len(design.plan.users), design.scenario.hosts, int(sum(node.cores for node in nodes)) or 1)
+        self._hosts: dict[Any, _Name] = {}
+        for share, node in zip(placed, nodes_of_hosts(len(placed), nodes, edge_node), strict=True):
+            host = self._on(node, HostActor).remote(recipe, share, users(share), _HOST_GRACE)
+            self._hosts[host] = self._name(f"users {_range(design, share)}", node)
         self._users, self._patience = len(design.plan.users), design.plan.patience
-        self._lives: dict[Any, str] = {}
+        self._lives: dict[Any, _Name] = {}
 
-    def _cores(self) -> int:
-        """That this process may use, or that the cluster has."""
-        return joblib.cpu_count() if self._local else int(self._ray.cluster_resources().get("CPU", 1))
+    def _on(self, node: Node, actor: type) -> Any:
+        """The actor's class, to be made on this node. It asks for no core: the slots' processes wait for each other."""
+        pinned = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node.id, soft=False)
+        options = {"num_cpus": 0, "max_restarts": 0, "max_concurrency": 4, "scheduling_strategy": pinned}
+        return self._ray.remote(actor).options(**options)
+
+    def _name(self, who: str, node: Node) -> "_Name":
+        return _Name(who, "" if self._local else node.address)
 
     def go(self) -> Outcome:
         try:
-            listening = self._edge.listen.remote(LOOPBACK) if self._local else self._edge.listen_here.remote()
-            address = self._get(listening, "the edge")
+            address = self._get(self._edge.listen.remote(self._interface), self._edge_name)
             self._prepare()
+            self._tell_places()
             self._lives = {host.live.remote(address): name for host, name in self._hosts.items()}
             self._edge.run.remote()
             return self._watch()
@@ -118,27 +128,34 @@ class _Run:
             for actor in (self._edge, *self._hosts):
                 self._ray.kill(actor)
 
+    def _tell_places(self) -> None:
+        for name in (self._edge_name, *self._hosts.values()):
+            if name.node:
+                self._hooks.on_event({"event": "placed", **name._asdict()})
+
     def _prepare(self) -> None:
         """Wait until every host has built its users: only then does the edge's patience begin."""
         preparing = {host.prepare.remote(): name for host, name in self._hosts.items()}
         for reference, name in preparing.items():
             if failure := self._get(reference, f"the host of {name}"):
-                raise RunFailed(failure.decode())
+                raise RunFailed(f"node {name.node}: {failure.decode()}" if name.node else failure.decode())
 
     def _watch(self) -> Outcome:
         """Bring home what the edge tells until it is done; a host that fails ends the run."""
         pending = self._edge.news.remote()
         stopping = False
         while True:
+            if self._head:
+                self._head.check()
             if self._hooks.stop() and not stopping:
                 stopping = True
                 self._edge.stop.remote()
             ready, _ = self._ray.wait([pending, *self._lives], num_returns=1, timeout=_POLL)
             for reference in ready:
-                if reference is not pending:
+                if reference != pending:
                     self._check_host(reference)
                     continue
-                news = News.unpack(self._get(pending, "the edge"))
+                news = News.unpack(self._get(pending, self._edge_name))
                 self._tell(news)
                 if news.outcome:
                     return news.outcome
@@ -157,7 +174,15 @@ class _Run:
             self._hooks.saver.save(round_, lambda: edge, self._users_at(round_))
             self._edge.saved.remote()
         if news.failure:
-            raise RunFailed(self._host_failure() or news.failure)
+            self._fail(news.failure)
+
+    def _fail(self, failure: str) -> NoReturn:
+        """End the run as the edge says, unless a host knows better. Raises RunFailed."""
+        if told := self._host_failure():
+            raise RunFailed(told)
+        if silent := [] if self._local else self._silent():
+            raise ProcessLost(f"{failure}; no answer from the host of {', '.join(map(str, silent))}")
+        raise RunFailed(failure)
 
     def _users_at(self, round_: int) -> list[Flat]:
         """Every user's state before this round, in scenario order."""
@@ -185,13 +210,21 @@ class _Run:
         failures = [self._get(life, f"the host of {self._lives[life]}") for life in ended]
         return next((failure.decode() for failure in failures if failure), None)
 
-    def _get(self, reference: Any, who: str) -> bytes:
+    def _silent(self) -> list[_Name]:
+        """The hosts that do not answer: their machines, or the ways to them, may be gone."""
+        asked = {host.__ray_ready__.remote(): name for host, name in self._hosts.items()}
+        _, silent = self._ray.wait([*asked], num_returns=len(asked), timeout=_LAST_WORDS)
+        return [asked[reference] for reference in silent]
+
+    def _get(self, reference: Any, who: object) -> bytes:
         try:
             data: bytes = self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:
-            raise RunFailed(f"{who} failed: {str(error).strip().splitlines()[-1]}") from error
+            raise RunFailed(f"{who} failed: {_last_line(error)}") from error
         except self._ray.exceptions.RayError as error:
-            raise RunFailed(f"{who} died: {_in_one_line(error)}") from error
+            if "creation task" in str(error):
+                raise RunFailed(f"{who} cannot start: {_last_line(error)}") from error
+            raise ProcessLost(f"{who} died: {_in_one_line(error)}") from error
         return data
 
 
@@ -203,10 +236,30 @@ def _states(design: Blueprint) -> tuple[bytes, bytes, Callable[[list[int]], byte
     return save(state.edge), state.task or b"", lambda share: save(joined({k: state.users[k] for k in share}))
 
 
+def _nodes(ray: Any, here: bool) -> list[Node]:
+    """The machines that are up, by the addresses that Ray knows them by. here: we can see for ourselves.
+
+    Ray takes its time to call a machine lost: until then, those that do not listen are left out.
+    """
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    heard = [node for node in alive if here and listens(node["NodeManagerAddress"], node["NodeManagerPort"])]
+    return [
+        Node(node["NodeID"], node["NodeManagerAddress"], has.get("CPU", 0), has.get("GPU", 0), has.get("edge", 0) > 0)
+        for node, has in ((node, node["Resources"]) for node in heard or alive)
+    ]
+
+
 def _in_one_line(error: Exception) -> str:
-    """What Ray says, without its colours; the last line alone where a constructor raised it."""
-    text = re.sub(r"\x1b\[\d+m", "", str(error)).strip()
-    return text.splitlines()[-1] if "creation task" in text else " ".join(text.split())[:300]
+    """What Ray says, without its colours."""
+    text = _COLOUR.sub("", str(error))
+    return "its node is gone" if "its node has died" in text else " ".join(text.split())[:300]
+
+
+def _last_line(error: Exception) -> str:
+    """Of what Ray says, which is the exception in the actor; and what to do where it is about what is missing there."""
+    line = _COLOUR.sub("", str(error)).strip().splitlines()[-1]
+    advice = "every node needs the same EquiRAN, or its folder as the job's working_dir"
+    return f"{line}; {advice}" if line.startswith(("ModuleNotFoundError", "ImportError")) else line
 
 
 def _ray() -> Any:
@@ -228,7 +281,7 @@ def _init(ray: Any, address: str | None, folder: Path | None) -> None:
             log_to_driver=False,
             **({} if address else here),
         )
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+    except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
         reason = " ".join(str(error).split())[:300]
         what = f"cannot reach Ray at {address}" if address else "cannot start Ray here"
         raise ClusterError(f"{what}: {reason}") from error
@@ -243,43 +296,3 @@ def _sigterm_as_it_is() -> Iterator[None]:
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)
-
-
-def _require_reachable(address: str) -> None:
-    """Raises ClusterError where nobody listens on host:port: Ray itself would wait long and then end this process."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdecimal():
-        return
-    try:
-        socket.create_connection((host, int(port)), timeout=_CONNECT).close()
-    except (OSError, OverflowError) as error:
-        raise ClusterError(f"cannot reach Ray at {address}: {error}") from error
-
-
-def _prepare_environment(own: bool) -> None:
-    """Before ray is imported: no usage statistics; for a Ray of our own, workers as nice as we are, and a token."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")  # Ray prints on stdout, which belongs to --json
-    if own:
-        os.environ.setdefault("RAY_worker_niceness", "0")
-        if not {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
-            os.environ["RAY_AUTH_MODE"] = "token"
-            os.environ["RAY_AUTH_TOKEN_PATH"] = str(_token_file())
-
-
-@cache
-def _token_file() -> Path:
-    """A token for this process's own clusters, readable by this user alone, gone when the process ends."""
-    from secrets import token_hex
-
-    handle, name = tempfile.mkstemp(prefix="equiran-token-", dir=_short_tmp())
-    with os.fdopen(handle, "w") as file:
-        file.write(token_hex(32))
-    atexit.register(Path(name).unlink, missing_ok=True)
-    return Path(name)
-
-
-def _short_tmp() -> str:
-    """Ray's sockets live below its folder, and a socket's path has at most 107 characters."""
-    return "/tmp" if Path("/tmp").is_dir() else tempfile.gettempdir()

@@ -32,6 +32,10 @@ class ReasonLost(RunFailed):
     """A user's stream was ended, and only the edge knows why."""
 
 
+class ProcessLost(RunFailed):
+    """A process is gone, or the machine that it was on; what was saved is not."""
+
+
 class Saver(Protocol):
     """Keeps what a run can go on from."""
 

@@ -20,7 +20,7 @@ from sim.checkpoint_files import NotSaved
 from sim.checkpoints import Pace, RunCheckpoints
 from sim.fairness_measures import Utilities, price_of_fairness
 from sim.json_files import write_json
-from sim.local import Hooks, Outcome, run_in_memory, run_over_grpc
+from sim.local import Hooks, Outcome, ProcessLost, run_in_memory, run_over_grpc
 from sim.oracle import NotConverged
 from sim.recorder import Recorder, Result, Status
 from sim.run_lock import InUse, locked
@@ -82,13 +82,25 @@ def run_parts(
     with _cluster(address) if require_cluster(parts, address) else nullcontext() as nodes:
         for part in parts:
             part.folder.mkdir(parents=True, exist_ok=True)
-            results.append(go(part, nodes, watcher))
+            with _advised(parts[0].folder):
+                results.append(go(part, nodes, watcher))
             if results[-1].status == "stopped":
                 break
     _price(results, [part.design for part in parts])
     base = results[0]
     status: Status = "stopped" if results[-1].status == "stopped" else base.status
     return Result(base.name, base.folder, status, base.digest, base.summary, results[1:])
+
+
+@contextmanager
+def _advised(folder: Path) -> Iterator[None]:
+    """What can be done about a lost process is told, too. Raises RunError."""
+    try:
+        yield
+    except RunError as error:
+        if isinstance(error.__cause__, ProcessLost):
+            raise RunError(f"{error}; go on with: equiran resume {folder}") from error
+        raise
 
 
 def require_cluster(parts: Sequence[Part], address: str | None) -> bool:
@@ -134,7 +146,8 @@ def claim(folder: Path) -> None:
 @contextmanager
 def _cluster(address: str | None) -> Iterator[Any]:
     """Ray, for as long as the runs last."""
-    from sim.cluster import Cluster, ClusterError
+    from sim.cluster import Cluster
+    from sim.reach import ClusterError
 
     try:
         with Cluster.start(address) as cluster:

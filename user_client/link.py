@@ -5,7 +5,7 @@ from typing import Any
 
 import grpc
 
-from protos import LIVE, TRUNK
+from protos import KEEPALIVE, LIVE, TRUNK
 from protos.frames import Parcel, framed, opened
 from user_client.session import Session
 from user_client.together import Message, Turn, react_together
@@ -29,6 +29,7 @@ def open_channel(address: str, largest_message: int) -> grpc.aio.Channel:
         options=[
             ("grpc.max_receive_message_length", largest_message),
             ("grpc.max_send_message_length", largest_message),
+            *KEEPALIVE,
             ("grpc.use_local_subchannel_pool", 1),
             ("grpc.enable_http_proxy", 0),
         ],

@@ -46,7 +46,7 @@ def test_ten_thousand_slots_leave_memory_flat(tmp_path: Path, transport: str) ->
 @pytest.mark.slow
 def test_edge_and_host_processes_stay_flat_on_ray(tmp_path: Path, cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sim.runner, "_cluster", lambda _address: nullcontext(cluster))
-    resident: dict[str, list[int]] = {"PlacedEdge": [], "HostActor": []}
+    resident: dict[str, list[int]] = {"EdgeActor": [], "HostActor": []}
     found: dict[str, psutil.Process] = {}
 
     def look(_record: RoundRecord) -> None:

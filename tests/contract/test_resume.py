@@ -239,7 +239,7 @@ def test_interrupted_it_keeps_its_last_whole_round(tmp_path: Path) -> None:
     same(result.folder, whole.folder)
 
 
-@pytest.mark.parametrize("who", ["ray::HostActor", "ray::PlacedEdge"])
+@pytest.mark.parametrize("who", ["ray::HostActor", "ray::EdgeActor"])
 def test_a_process_of_ray_is_killed(tmp_path: Path, who: str) -> None:
     """The run ends with one line that names who died, and goes on from its last checkpoint."""
     tree = runs.changed(deep(), rounds=60)
