@@ -209,11 +209,13 @@ async def serve(cell: Cell, host: str, port: int = 0) -> EdgeServer:
 
 def _options(cell: Cell) -> list[tuple[str, int]]:
     """Limits from the scenario; uncompressed messages alone, so that no small message unpacks into a large one."""
-    largest = cell.plan.largest_on_a_stream
+    largest, streams = cell.plan.largest_on_a_stream, len(cell.plan.users) + _SLACK
     return [
         ("grpc.max_receive_message_length", largest),
         ("grpc.max_send_message_length", largest),
-        ("grpc.max_concurrent_streams", len(cell.plan.users) + _SLACK),
+        ("grpc.max_concurrent_streams", streams),
+        ("grpc.server.max_pending_requests", streams),
+        ("grpc.server.max_pending_requests_hard_limit", streams),
         *KEEPALIVE,
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
         ("grpc.compression_enabled_algorithms_bitset", 1),

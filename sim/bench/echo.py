@@ -12,12 +12,15 @@ from typing import Any
 import grpc
 
 from sim.bench.process import answer, listen
+from sim.overrides import USER_CAP
 
 _SERVICE, _METHOD = "equiran.bench.Echo", "Live"
 _OPTIONS = [
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
     ("grpc.enable_http_proxy", 0),
+    ("grpc.server.max_pending_requests", USER_CAP),
+    ("grpc.server.max_pending_requests_hard_limit", USER_CAP),
 ]
 
 

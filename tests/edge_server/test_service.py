@@ -85,6 +85,20 @@ def test_a_user_is_welcomed_with_the_sizes_of_the_run() -> None:
     assert served(body)[0]["event"] == "join"
 
 
+def test_more_users_than_grpc_lets_wait_by_default_come_at_once() -> None:
+    """Left to itself gRPC cancels streams beyond the thousandth that nobody has taken up."""
+    names = [f"u{k}" for k in range(2000)]
+
+    async def body(address: str, _cell: Cell) -> None:
+        async with grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+            streams: list[Any] = [channel.stream_stream(LIVE)() for _ in names]
+            await asyncio.gather(*(s.write(join(user=name)) for s, name in zip(streams, names, strict=True)))
+            welcomes = await asyncio.gather(*(s.read() for s in streams))
+            assert all(pb.EdgeMessage.FromString(data).HasField("welcome") for data in welcomes)
+
+    assert len(served(body, *names)) >= len(names)
+
+
 @pytest.mark.parametrize(
     ("changes", "code", "said"),
     [
