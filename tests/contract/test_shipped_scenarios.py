@@ -19,17 +19,20 @@ PROMISED = {
     "quickstart.yaml", "owo_fmtl/golden.yaml", "owo_fmtl/fig2_stochastic.yaml", "owo_fmtl/fig2_alternate.yaml",
     "owo_fmtl/fig2_random.yaml", "stress/conflict.yaml", "stress/half.yaml", "stress/pingpong_64_users.yaml",
     "stress/crowd_of_many.yaml",
-    "cluster/rainbow.yaml", "power/beside_slots.yaml", "radio/trained_beside.yaml",
+    "cluster/rainbow.yaml", "cluster/ten_thousand.yaml", "power/beside_slots.yaml", "radio/trained_beside.yaml",
     "radio/compressed.yaml", "radio/deadline_pingpong.yaml",
 }  # fmt: skip
 POLICY = ["radio/crowd.yaml", "radio/policies.yaml"]
 """They take a network that `equiran train-power` left."""
+MANY = "cluster/ten_thousand.yaml"
 MNIST = [name for name in SHIPPED if "digits: mnist" in (runs.SCENARIOS / name).read_text()]
 
 
 def short_run(name: str, out: Path) -> Result:
     full = load(runs.SCENARIOS / name).scenario
     sets = [f"rounds={min(full.rounds, 3)}", f"slots={min(full.slots, 4)}"]
+    if name == MANY:
+        sets.append("users.count=100")
     options = [word for text in sets for word in ("--set", text)]
     command = ["run", str(runs.SCENARIOS / name), "--transport", "memory", "--out", str(out), "--json", "--quiet"]
     return CliRunner().invoke(app, [*command, *options])
