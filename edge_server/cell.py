@@ -5,16 +5,14 @@ The same code serves every transport: a line is anything that takes bytes to one
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from time import perf_counter
-from typing import Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edge_server.answers import asking, closing, round_end, serving, welcome
+from edge_server.answers import asking, round_end, welcome
 from edge_server.attendance import Attendance, Kind, Said
 from edge_server.judge import Judge, RunFailed
 from edge_server.messages import (
@@ -31,21 +29,13 @@ from edge_server.messages import (
 )
 from edge_server.participation import Mask
 from edge_server.plan import RunPlan
+from edge_server.post import Line, Post
 from edge_server.record import ACKNOWLEDGEMENT, FEATURES, FEEDBACK, OUTPUTS, Event, Floats
 from edge_server.turns import Turns
 from protos import edge_pb2 as pb
-from protos.sender import Sender
 
 Tensors = Sequence[Tensor | None]
 """One per user in scenario order; None for a user that is not heard in this slot."""
-
-
-class Line(Protocol):
-    """The way to one user."""
-
-    def send(self, data: bytes) -> None:
-        """Queue one serialised EdgeMessage."""
-        ...
 
 
 class Cell:
@@ -66,15 +56,12 @@ class Cell:
         self._event = on_event
         self._stop = stop
         self._attendance = Attendance([user.name for user in plan.users], plan.slots)
-        self._lines: dict[int, Line] = {}
-        self._outputs = [Sender(u.codings.outputs, (u.rounding_seed, OUTPUTS)) for u in plan.users]
-        self._returns = [Sender(u.codings.acknowledgement, (u.rounding_seed, ACKNOWLEDGEMENT)) for u in plan.users]
+        self.post = Post(plan)
         self._judge = Judge(plan, on_event)
         self._spoke: set[int] = set()
         self._left: set[int] = set()
         self._opened: dict[int, Tensor | BadField] = {}
         self._riding: dict[int, pb.Features] = {}
-        self._held: dict[int, pb.EdgeMessage] = {}
         self._done: asyncio.Future[None] | None = None
         self._failure: RunFailed | None = None
         self._turns = Turns(plan)
@@ -88,9 +75,9 @@ class Cell:
         k = self._attendance.join(join.user)
         if join.sends_ahead:
             self._attendance.ahead.add(k)
-        self._lines[k] = line
+        self.post.connect(k, line)
         self._event({"event": "join", "user": join.user})
-        self._send(k, welcome(self.plan, k, here=k in self._turns.here))
+        self.post.send(k, welcome(self.plan, k, here=k in self._turns.here))
         return k
 
     def receive(self, k: int, data: bytes) -> None:
@@ -148,17 +135,6 @@ class Cell:
         """[K]: who takes part in the slot that goes on."""
         return self._turns.mask
 
-    @property
-    def owed(self) -> dict[str, Tensor]:
-        """What feature gradients owe to users, by name: [B, ...feature_shape]."""
-        found = {user.name: line.owed for user, line in zip(self.plan.users, self._returns, strict=True)}
-        return {name: torch.from_numpy(values) for name, values in found.items() if values is not None}
-
-    def owe(self, owed: Mapping[str, Tensor]) -> None:
-        """Goes on with what `owed` once was."""
-        for user, line in zip(self.plan.users, self._returns, strict=True):
-            line.owed = owed[user.name].numpy().copy() if user.name in owed else None
-
     async def features(self, t: int, i: int) -> list[Tensor | None]:
         """Slot i's features, [B, ...feature_shape] per user in scenario order; None for a rejected user."""
         self._judge.at = (t, i)
@@ -213,13 +189,10 @@ class Cell:
             if gradient is not None:
                 self._judge.require_fit(k, gradient)
             self.gradients[k] = gradient is not None
-            message = closing(t, i, rejected.get(k), gradient, self._returns[k])
+            message = self.post.closing(k, t, i, rejected.get(k), gradient)
             self._set_next(message.rejected.next if k in rejected else message.acknowledgement.next, k, t, i + 1)
-            if k in self._riding and not self.stopping:
-                self._held[k] = message
-                self.sizes[ACKNOWLEDGEMENT, k] = message.ByteSize()
-            else:
-                self.sizes[ACKNOWLEDGEMENT, k] = self._send(k, message)
+            waits = k in self._riding and not self.stopping
+            self.sizes[ACKNOWLEDGEMENT, k] = (self.post.hold if waits else self.post.send)(k, message)
         self._ask_others(here, t, i + 1)
 
     async def validation_features(self) -> list[Tensor | None]:
@@ -247,13 +220,13 @@ class Cell:
             self._turns.begin(t + 1)
         self._expect("leave", 0, 0) if last else self._expect("features", t + 1, 0)
         for k in range(len(self.plan.users)):
-            self._send(k, round_end(t, here=k in self._turns.here, last=last))
+            self.post.send(k, round_end(t, here=k in self._turns.here, last=last))
 
     async def farewell(self) -> list[bytes]:
         """Wait for every Leave; SHA-256 of each user's parameters, in scenario order."""
         hashes = [message.leave.parameters_sha256 for _, message, _ in await self._gather()]
         for k in range(len(self.plan.users)):
-            self._send(k, pb.EdgeMessage(goodbye=pb.Goodbye()))
+            self.post.send(k, pb.EdgeMessage(goodbye=pb.Goodbye()))
         return hashes
 
     # ------------------------------------------------------------ asking
@@ -293,7 +266,7 @@ class Cell:
         for k in sorted(self._attendance.asked - here):
             message = asking()
             self._set_next(message.asked, k, t, i)
-            self._send(k, message)
+            self.post.send(k, message)
 
     async def _gather(self) -> list[Said]:
         self.check()
@@ -348,18 +321,5 @@ class Cell:
         self._expect(kind, t, i, [k for k, tensor in enumerate(outputs) if tensor is not None])
         for k, tensor in enumerate(outputs):
             if tensor is not None:
-                self.sizes[OUTPUTS, k] = self._serve(k, t, i, tensor)
-        for k, closed in self._held.items():
-            self._send(k, closed)
-        self._held.clear()
-
-    def _serve(self, k: int, t: int, i: int, outputs: Tensor) -> int:
-        """Bytes of user k's outputs, which end the slot before as well where that is still to be said."""
-        closed = self._held.pop(k, None)
-        before = closed.ByteSize() if closed else 0
-        return self._send(k, serving(t, i, outputs, self._outputs[k], closed)) - before
-
-    def _send(self, k: int, message: pb.EdgeMessage) -> int:
-        data = message.SerializeToString()
-        self._lines[k].send(data)
-        return len(data)
+                self.sizes[OUTPUTS, k] = self.post.serve(k, t, i, tensor)
+        self.post.let_go()

@@ -126,7 +126,7 @@ class Rounds:
         self._finish(record, hindsight)
         if self.on_boundary:
             residuals = self.scorer.residuals
-            self.boundary = Boundary(t + 1, self._remembered, residuals, len(residuals), self.cell.owed)
+            self.boundary = Boundary(t + 1, self._remembered, residuals, len(residuals), self.cell.post.owed)
         self.cell.end_round(t, stop=t + 1 == self.cell.plan.last or not await self._ready(t + 1))
 
     async def _ready(self, t: int) -> bool:
@@ -302,7 +302,7 @@ class Rounds:
         self.outer, self.duals, self.learner = found.outer, found.duals, found.learner
         self.inner = replace(self.inner, eta=found.eta, guess=found.guess)
         self.model.load(found.theta)
-        self.cell.owe(owed)
+        self.cell.post.owe(owed)
         if self.radio:
             self.radio.clock = found.clock
 
