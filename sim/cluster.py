@@ -60,7 +60,7 @@ class Cluster:
             require_reachable(address)
         folder = None if address else Path(tempfile.mkdtemp(prefix="equiran-ray-", dir=short_tmp()))
         prepare_environment(own=address is None)
-        ray = _ray()
+        ray = ray_itself()
         try:
             with _sigterm_as_it_is():
                 _init(ray, address, folder)
@@ -87,7 +87,7 @@ class _Name(NamedTuple):
 
 class _Run:
     def __init__(self, design: Blueprint, step: Step, hooks: Hooks, local: bool):
-        ray = self._ray = _ray()
+        ray = self._ray = ray_itself()
         self._hooks, self._local = hooks, local
         here = not ray.util.client.ray.is_connected()
         self._head = Head(ray.get_runtime_context().gcs_address) if here else None
@@ -220,11 +220,11 @@ class _Run:
         try:
             data: bytes = self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:
-            raise RunFailed(f"{who} failed: {_last_line(error)}") from error
+            raise RunFailed(f"{who} failed: {last_line(error)}") from error
         except self._ray.exceptions.RayError as error:
             if "creation task" in str(error):
-                raise RunFailed(f"{who} cannot start: {_last_line(error)}") from error
-            raise ProcessLost(f"{who} died: {_in_one_line(error)}") from error
+                raise RunFailed(f"{who} cannot start: {last_line(error)}") from error
+            raise ProcessLost(f"{who} died: {in_one_line(error)}") from error
         return data
 
 
@@ -249,20 +249,20 @@ def _nodes(ray: Any, here: bool) -> list[Node]:
     ]
 
 
-def _in_one_line(error: Exception) -> str:
+def in_one_line(error: Exception) -> str:
     """What Ray says, without its colours."""
     text = _COLOUR.sub("", str(error))
     return "its node is gone" if "its node has died" in text else " ".join(text.split())[:300]
 
 
-def _last_line(error: Exception) -> str:
+def last_line(error: Exception) -> str:
     """Of what Ray says, which is the exception in the actor; and what to do where it is about what is missing there."""
     line = _COLOUR.sub("", str(error)).strip().splitlines()[-1]
     advice = "every node needs the same EquiRAN, or its folder as the job's working_dir"
     return f"{line}; {advice}" if line.startswith(("ModuleNotFoundError", "ImportError")) else line
 
 
-def _ray() -> Any:
+def ray_itself() -> Any:
     """Ray, imported once its environment is ready: it reads it while it is imported."""
     return importlib.import_module("ray")
 

@@ -217,8 +217,13 @@ def _done(order: bytes, stop: Callable[[], bool]) -> Ended:
     job, folder = _unpacked(order)
     if folder.exists():
         shutil.rmtree(folder)
+    return ended_as(lambda: job.run(folder, stop))
+
+
+def ended_as(run: Callable[[], tuple[str, float]]) -> Ended:
+    """How a run ended that gives its status and its seconds, or fails."""
     try:
-        status, seconds = job.run(folder, stop)
+        status, seconds = run()
     except Exception as error:
         return Ended(0.0, _line(error))
     return Ended(seconds, "it was interrupted" if status == "stopped" else None)

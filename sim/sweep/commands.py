@@ -27,6 +27,9 @@ def sweep(
     jobs: Annotated[
         int | None, typer.Option(min=1, help="runs at a time; default: cores / threads of a run, if memory allows")
     ] = None,
+    address: Annotated[
+        str | None, typer.Option(envvar="RAY_ADDRESS", help="spread the runs over the Ray cluster at this address")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object on stdout, nothing else there")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress, no notes")] = False,
 ) -> None:
@@ -40,16 +43,19 @@ def sweep(
     Lists and mappings: --over 'edge.aggregator={kind: constant, weights: equal},{kind: mgda}'
     """
     from sim.sweep.plan import plan
+    from sim.sweep.run import Room
     from sim.sweep.run import sweep as sweep_all
 
     screen = Screen(quiet)
     with errors(), Interrupts().caught() as interrupts:
+        if address and transport == "ray":
+            raise typer.BadParameter("--address spreads runs over a cluster, each in memory or over grpc; not with ray")
         planned = plan(scenario, over, seeds, sets, transport)
         if planned.compared:
             screen.note("note: compare is left out; sweep what its entries change")
         folder = out or _folder(planned)
         try:
-            made = sweep_all(planned, folder, jobs, screen, interrupts.asked)
+            made = sweep_all(planned, folder, Room(jobs, address), screen, interrupts.asked)
         except Stopped as error:
             screen.note(f"stopped; the same command goes on with what is missing in {folder}")
             raise typer.Exit(interrupts.exit_code) from error

@@ -52,6 +52,11 @@ class Planned(NamedTuple):
     scenario: Scenario
 
     @property
+    def threads(self) -> int:
+        """Cores that it can keep busy."""
+        return max(self.scenario.threads.edge, self.scenario.threads.user)
+
+    @property
     def work(self) -> int:
         """What tells long runs from short ones: user steps."""
         return self.scenario.rounds * self.scenario.slots * len(self.scenario.users)
@@ -119,7 +124,7 @@ def is_done(planned: Planned, root: Path) -> bool:
 
 def jobs_that_fit(runs: Sequence[Planned]) -> int:
     """Runs at a time: cores / threads of a run, as many as fit into free memory; one where runs start a Ray each."""
-    threads = max(max(one.scenario.threads.edge, one.scenario.threads.user) for one in runs)
+    threads = max(one.threads for one in runs)
     largest = max((one.scenario for one in runs), key=lambda scenario: len(scenario.users))
     room = psutil.virtual_memory().available / (1e6 * estimate(largest)["edge_megabytes"])
     if largest.transport == "ray":

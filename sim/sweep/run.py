@@ -4,12 +4,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sim.cluster import Cluster
 from sim.console import Screen
 from sim.pool import Ended, run_side_by_side
+from sim.reach import ClusterError
 from sim.run_lock import InUse, locked
 from sim.runner import RunError
 from sim.sweep.picture import draw
 from sim.sweep.plan import Plan, Planned, is_done, jobs_that_fit
+from sim.sweep.remote import run_on_cluster
 from sim.sweep.table import Table, as_dict, read_table, write_csv
 
 
@@ -27,27 +30,30 @@ class Swept(NamedTuple):
         return {**files, **as_dict(self.table)}
 
 
-def sweep(plan: Plan, folder: Path, jobs: int | None, screen: Screen, stop: Callable[[], bool]) -> Swept:
+class Room(NamedTuple):
+    """Where runs go. jobs: at a time; None for as many as there is room for. address: of a cluster; None: here."""
+
+    jobs: int | None
+    address: str | None = None
+
+
+def sweep(plan: Plan, folder: Path, room: Room, screen: Screen, stop: Callable[[], bool]) -> Swept:
     """Run what is missing below `folder`/runs, then write sweep.csv and sweep.png.
 
-    jobs: runs at a time; None for as many as the machine has room for. Raises RunError when another process works in
-    `folder`, Stopped.
+    Raises RunError when another process works in `folder`, or the cluster cannot be reached; Stopped.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with locked(folder):
-            return _swept(plan, folder, jobs, screen, stop)
-    except InUse as error:
+            return _swept(plan, folder, room, screen, stop)
+    except (InUse, ClusterError) as error:
         raise RunError(str(error)) from error
 
 
-def _swept(plan: Plan, folder: Path, jobs: int | None, screen: Screen, stop: Callable[[], bool]) -> Swept:
+def _swept(plan: Plan, folder: Path, room: Room, screen: Screen, stop: Callable[[], bool]) -> Swept:
     root = folder / "runs"
     missing = sorted((one for one in plan.runs if not is_done(one, root)), key=lambda one: -one.work)
-    workers = jobs or jobs_that_fit(plan.runs)
-    there = len(plan.runs) - len(missing)
-    screen.note(f"{len(plan.runs)} runs, {there} of them there already; {workers} at a time, in {folder}")
-    errors = _run(missing, root, workers, screen, stop)
+    errors = _run(missing, root, room, screen, stop, plan)
     table = read_table(plan.axes, plan.points, plan.runs, errors, root)
     csv, png = folder / "sweep.csv", folder / "sweep.png"
     write_csv(table, csv)
@@ -58,9 +64,18 @@ def _swept(plan: Plan, folder: Path, jobs: int | None, screen: Screen, stop: Cal
     return Swept(folder, table, csv, png if drawn else None)
 
 
-def _run(missing: list[Planned], root: Path, workers: int, screen: Screen, stop: Callable[[], bool]) -> dict[str, str]:
+def _run(
+    missing: list[Planned], root: Path, room: Room, screen: Screen, stop: Callable[[], bool], plan: Plan
+) -> dict[str, str]:
     """Why runs failed, by their names; the longest run begins first, so that no core waits long in the end."""
     errors = dict[str, str]()
+    here = None if room.address else room.jobs or jobs_that_fit(plan.runs)
+    many = f"{here} at a time" if here else f"on the cluster at {room.address}"
+    screen.note(
+        f"{len(plan.runs)} runs, {len(plan.runs) - len(missing)} of them there already; {many}, in {root.parent}"
+    )
+    if not missing:
+        return errors
     with screen.counting("runs", len(missing)) as count:
 
         def on_end(index: int, ended: Ended) -> None:
@@ -69,5 +84,9 @@ def _run(missing: list[Planned], root: Path, workers: int, screen: Screen, stop:
                 errors[name] = ended.error
             count(f"{name}: {ended.error or f'{ended.seconds:.1f} s'}")
 
-        run_side_by_side([one.run for one in missing], root, workers, on_end, stop)
+        if here:
+            run_side_by_side([one.run for one in missing], root, here, on_end, stop)
+            return errors
+        with Cluster.start(room.address):
+            run_on_cluster(missing, root, room.jobs, on_end, stop)
     return errors

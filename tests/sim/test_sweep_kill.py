@@ -16,7 +16,7 @@ from sim.console import Screen
 from sim.run_lock import locked
 from sim.runner import RunError
 from sim.sweep.plan import plan
-from sim.sweep.run import sweep
+from sim.sweep.run import Room, sweep
 
 ROOT = Path(__file__).parents[2]
 GRID = ("--over", "edge.primal.step=0.01,0.02,0.05", "--seeds", "2", "--quiet")
@@ -111,4 +111,4 @@ def test_two_sweeps_cannot_share_a_folder(tmp_path: Path) -> None:
     planned = plan(runs.write(tmp_path, runs.kernel()), ["slots=1"], 1, (), "memory")
     (tmp_path / "out").mkdir()
     with locked(tmp_path / "out"), pytest.raises(RunError, match="is in use by process"):
-        sweep(planned, tmp_path / "out", 1, Screen(True), lambda: False)
+        sweep(planned, tmp_path / "out", Room(1), Screen(True), lambda: False)
