@@ -16,18 +16,20 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter, tree_map
 
+Shape = tuple[int, ...]
+
 META = torch.device("meta")
-_COPIES = {torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default}
-_ELSEWHERE = {torch.ops.aten._local_scalar_dense.default}
+_TO, _ONTO = torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default
+_NUMBER = torch.ops.aten._local_scalar_dense.default
 
 
 @dataclass
 class Crossings:
-    """Shapes of what crossed, in order; a number that is read counts as a shape of []. unpinned: of blocks."""
+    """Shapes of what crossed, in order; a number that is read has shape (). unpinned: those of other memory."""
 
-    up: list[tuple[int, ...]] = field(default_factory=list)
-    down: list[tuple[int, ...]] = field(default_factory=list)
-    unpinned: int = 0
+    up: list[Shape] = field(default_factory=list)
+    down: list[Shape] = field(default_factory=list)
+    unpinned: list[Shape] = field(default_factory=list)
 
 
 class There(torch.Tensor):
@@ -45,7 +47,7 @@ class There(torch.Tensor):
 
     @classmethod
     def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if function is torch.Tensor.data.__set__:
+        if function == torch.Tensor.data.__set__:
             args[0].held = args[1].held
         with torch._C.DisableTorchFunctionSubclass():
             return function(*args, **(kwargs or {}))
@@ -72,44 +74,48 @@ def _renamed(value: Any) -> Any:
     return META if isinstance(value, str | torch.device) and str(value) == "cuda" else value
 
 
-class _Values(TorchDispatchMode):
+class _Held(TorchDispatchMode):
+    """Operations on what the tensors hold."""
+
     def __init__(self, crossings: Crossings):
         super().__init__()
         self._crossings = crossings
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
-        named = kwargs.get("device")
         there = any(isinstance(value, There) for value in tree_iter((args, kwargs)))
-        if function in _COPIES:
-            self._count(function, args, named)
-        elif function in _ELSEWHERE and there:
-            self._crossings.down.append(())
-        elif there:
-            self._refuse_both_sides(function, args, kwargs)
-        if named == META:
-            kwargs["device"] = torch.device("cpu")
-        if function is torch.ops.aten.copy_.default:
+        if function == _ONTO:
+            self._cross(args[1], args[0], isinstance(args[0], There))
             _held(args[0]).copy_(_held(args[1]))
             return args[0]
+        goes = kwargs["device"] == META if kwargs.get("device") else there and function != _NUMBER
+        if function == _TO:
+            self._cross(args[0], None, goes)
+        elif function == _NUMBER and there:
+            self._crossings.down.append(())
+        elif there:
+            _refuse_both_sides(function, args)
+        if goes and "device" in kwargs:
+            kwargs["device"] = torch.device("cpu")
         made = function(*tree_map(_held, args), **tree_map(_held, kwargs))
-        if named == META or (there and named is None):
-            inplace = there and isinstance(made, torch.Tensor) and made is _held(args[0])
-            return args[0] if inplace else tree_map(_there, made)
-        return made
+        if there and made is _held(args[0]):
+            return args[0]
+        return tree_map(_there, made) if goes else made
 
-    def _count(self, function: Any, args: Any, named: Any) -> None:
-        to, source = (args[0], args[1]) if function is torch.ops.aten.copy_.default else (None, args[0])
-        goes = isinstance(to, There) if to is not None else named == META or (named is None and isinstance(source, There))
-        if goes != isinstance(source, There):
-            (self._crossings.up if goes else self._crossings.down).append(tuple(source.shape))
-            here = source if goes else to
-            self._crossings.unpinned += not getattr(here, "pinned", False)
+    def _cross(self, source: torch.Tensor, onto: torch.Tensor | None, goes: bool) -> None:
+        """Counts the copy where it begins on one side and ends on the other."""
+        if goes == isinstance(source, There):
+            return
+        crossed, shape = self._crossings, tuple(source.shape)
+        (crossed.up if goes else crossed.down).append(shape)
+        if not getattr(source if goes else onto, "pinned", False):
+            crossed.unpinned.append(shape)
 
-    def _refuse_both_sides(self, function: Any, args: Any, kwargs: Any) -> None:
-        for value in tree_iter((args, kwargs)):
-            if isinstance(value, torch.Tensor) and not isinstance(value, There) and value.ndim:
-                raise RuntimeError(f"{function}: tensors on both sides, {list(value.shape)} on the CPU")
+
+def _refuse_both_sides(function: Any, args: Any) -> None:
+    for value in tree_iter(args):
+        if isinstance(value, torch.Tensor) and not isinstance(value, There) and value.ndim:
+            raise RuntimeError(f"{function}: tensors on both sides, {list(value.shape)} on the CPU")
 
 
 def _held(value: Any) -> Any:
@@ -129,6 +135,6 @@ def pretend_gpu() -> Iterator[Crossings]:
         patch.setattr(torch.cuda, "is_available", lambda: True)
         patch.setattr(torch.cuda, "device_count", lambda: 1)
         stack.callback(torch.use_deterministic_algorithms, before)
-        stack.enter_context(_Values(crossings))
+        stack.enter_context(_Held(crossings))
         stack.enter_context(_Names())
         yield crossings
