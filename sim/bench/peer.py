@@ -1,8 +1,9 @@
 """How split learning is done elsewhere: an encoder copy per user, and two unary calls per slot, each waited for.
 
-As Slower, built on Flower, does it with private server models. Nobody waits for other users: their calls are answered as
-they come, and the copies are averaged at the end of a round. What is not that method's is as lean as ours: the same
-messages, no pickle, the same heads and data. Run as a module this is the server, or a host of some users.
+Nobody waits for other users: calls are answered in turn as they come, by as many threads as the edge computes with, and
+the copies are averaged at the end of a round, off the clock. What is not that method's is as lean as ours: the same
+messages, heads and data. Its hosts do not yield to it, as ours do to the edge: the priorities are the system's.
+Run as a module this is the server, or a host of some users.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -22,13 +23,16 @@ from sim.allocator import keep_buffers, keep_objects
 from sim.bench.process import Worker, answer, listen
 from sim.build import Blueprint, place
 from sim.local import LOOPBACK
-from sim.priority import yield_to_edge
 from sim.recipe import from_recipe
 from sim.seeds import stream_seed
 from user_client.user import User
 
 _SERVICE = "equiran.bench.Peer"
-_OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1), ("grpc.enable_http_proxy", 0)]
+_OPTIONS = [
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.enable_http_proxy", 0),
+]
 
 
 class _Copy:
@@ -77,7 +81,7 @@ def _serve(design: Blueprint, step: float) -> None:
         for name in ("Forward", "Backward")
     }
     threads = design.scenario.threads.edge
-    pool = ThreadPoolExecutor(len(copies), initializer=torch.set_num_threads, initargs=(threads,))
+    pool = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(threads,))
     server = grpc.server(pool, options=_OPTIONS)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, calls),))
     address = f"{LOOPBACK}:{server.add_insecure_port(f'{LOOPBACK}:0')}"
@@ -96,8 +100,8 @@ class _Client:
     def __init__(self, design: Blueprint, k: int, channel: grpc.Channel):
         self._user = User(design.scenario.users[k], place(design.scenario, k), design.output_shape)
         self._slots, self._outputs = design.plan.slots, design.plan.users[k].outputs
-        self._forward: Any = channel.unary_unary(f"/{_SERVICE}/Forward{k}")
-        self._backward: Any = channel.unary_unary(f"/{_SERVICE}/Backward{k}")
+        call: Any = channel.unary_unary
+        self._forward, self._backward = call(f"/{_SERVICE}/Forward{k}"), call(f"/{_SERVICE}/Backward{k}")
 
     def round(self, t: int) -> tuple[list[float], list[float]]:
         """When each of its slots was over, and their losses."""
@@ -127,7 +131,6 @@ def _outputs(said: bytes, spec: Spec) -> Tensor:
 
 def _host(design: Blueprint, users: list[int], address: str) -> None:
     """A round for each line that is told."""
-    yield_to_edge()
     threads = design.scenario.threads.user
     with grpc.insecure_channel(address, options=_OPTIONS) as channel:
         clients = [_Client(design, k, channel) for k in users]

@@ -115,9 +115,7 @@ def test_with_ray_it_is_looked_for_where_the_edge_is(tmp_path: Path) -> None:
 
 @needs_none
 def test_on_ray_the_edges_node_must_have_one(tmp_path: Path, run_on_ray: Callable[..., object]) -> None:
-    told = (
-        r"kernel: the edge is to use a GPU, but Ray knows of none on node [\d.]+, where it would go; "
-    )
+    told = r"kernel: the edge is to use a GPU, but Ray knows of none on node [\d.]+, where it would go; "
     tasks = [{"kind": "routed_mtl", "device": "cuda", "stages": [1, 1]}]
     for tree in (on_gpu(runs.kernel()), runs.changed(runs.kernel(), edge__server_tasks=tasks)):
         with pytest.raises(RunError, match=told):
