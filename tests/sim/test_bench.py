@@ -31,15 +31,8 @@ def blocks():
 
 
 def test_every_slot_is_measured_in_every_way(blocks):
-    for times in (
-        blocks.wire,
-        blocks.monolithic,
-        blocks.echo,
-        blocks.peer,
-        blocks.forward,
-        blocks.backward,
-        blocks.user,
-    ):
+    ways = (blocks.wire, blocks.monolithic, blocks.echo, blocks.peer)
+    for times in (*ways, blocks.forward, blocks.backward, blocks.user):
         assert times.shape == (1, LOAD.slots)
         assert (times > 0).all()
 
@@ -100,14 +93,15 @@ def test_a_load_becomes_whole_blocks_and_a_warm_up():
     assert plan.users[0].features.shape == (4, 3, 28, 28)
 
 
-def test_slot_command_measures_what_it_is_asked_and_prints_one_json_object(blocks, monkeypatch):
+def test_slot_command_measures_what_it_is_asked_and_prints_and_keeps_one_json_object(blocks, monkeypatch, tmp_path):
     asked = []
     monkeypatch.setattr(sim.bench.slot, "measure", lambda load: asked.append(load) or blocks)
     options = ["--users", "2", "--batch", "3", "--slots", "6", "--hosts", "5", "--peer-style"]
-    result = CliRunner().invoke(app, ["slot", *options, "--json"])
+    result = CliRunner().invoke(app, ["slot", *options, "--json", "--out", str(tmp_path / "slot.json")])
     assert result.exit_code == 0, result.output
     assert asked == [Load(users=2, batch=3, encoder="lenet", slots=6, hosts=5, peer_style=True)]
     assert {"wire_ms", "monolithic_ms", "echo_ms", "ratio", "breakdown"} <= set(json.loads(result.stdout))
+    assert json.loads((tmp_path / "slot.json").read_text()) == json.loads(result.stdout)
     told = CliRunner().invoke(app, ["slot", *options])
     assert told.exit_code == 0, told.output
     assert "ratio = (wire - monolithic) / echo" in told.stdout
