@@ -1,8 +1,8 @@
 """How split learning is done elsewhere: an encoder copy per user, and two unary calls per slot, each waited for.
 
 Nobody waits for other users: calls are answered in turn as they come, on one thread as at the edge, and the copies are
-averaged at the end of a round, off the clock. What is not that method's is as lean as ours: the same messages, heads and
-data. Its hosts do not yield to it, as ours do to the edge: priorities are the system's.
+averaged at the end of a round, off the clock. What is not that method's is as lean as ours: the same messages, heads
+and data. Its hosts do not yield to it, as ours do to the edge: priorities are the system's.
 
 Run as a module this is the server, or a host of some users.
 """

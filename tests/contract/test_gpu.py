@@ -15,6 +15,7 @@ from sim.runner import RunError
 from sim.scenario import load
 from sim.theory import resolve_step
 
+TASK = {"kind": "routed_mtl", "device": "cuda", "stages": [1, 1]}
 NO_GPU = "device is 'cuda', but torch sees no GPU here; use 'cpu'"
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU here")
 needs_none = pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a GPU")
@@ -109,15 +110,15 @@ def test_validate_and_run_say_in_one_line_that_there_is_none(tmp_path: Path) -> 
 
 
 def test_with_ray_it_is_looked_for_where_the_edge_is(tmp_path: Path) -> None:
-    file = runs.write(tmp_path, on_gpu(runs.kernel(), transport="ray"))
-    assert CliRunner().invoke(app, ["validate", str(file)]).exit_code == 0
+    file = runs.write(tmp_path, on_gpu(runs.kernel(), transport="ray", edge__server_tasks=[TASK]))
+    said = CliRunner().invoke(app, ["validate", str(file)])
+    assert said.exit_code == 0, said.output
 
 
 @needs_none
 def test_on_ray_the_edges_node_must_have_one(tmp_path: Path, run_on_ray: Callable[..., object]) -> None:
     told = r"kernel: the edge is to use a GPU, but Ray knows of none on node [\d.]+, where it would go; "
-    tasks = [{"kind": "routed_mtl", "device": "cuda", "stages": [1, 1]}]
-    for tree in (on_gpu(runs.kernel()), runs.changed(runs.kernel(), edge__server_tasks=tasks)):
+    for tree in (on_gpu(runs.kernel()), runs.changed(runs.kernel(), edge__server_tasks=[TASK])):
         with pytest.raises(RunError, match=told):
             run_on_ray(tmp_path / tree["edge"].get("device", "task"), tree, "ray")
 
