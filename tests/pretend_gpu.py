@@ -128,7 +128,7 @@ def _there(value: Any) -> Any:
 
 @contextmanager
 def pretend_gpu() -> Iterator[Crossings]:
-    """torch sees one GPU while inside; what crossed to it and back. Deterministic kernels are asked for or not as before, afterwards."""
+    """torch sees one GPU while inside; what crossed to it and back. Afterwards kernels are chosen as before."""
     crossings, before = Crossings(), torch.are_deterministic_algorithms_enabled()
     with ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
