@@ -34,13 +34,16 @@ format: $(READY_DEV)  ## rewrite the code in the project's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY)  ## the benchmarks, each beside its own floor
-	$(BIN)/equiran bench slot --users 2
-	$(BIN)/equiran bench slot --users 8
-	$(BIN)/equiran bench scale
-	$(BIN)/equiran bench power
-	$(BIN)/equiran bench sweep
-	$(BIN)/equiran bench start
+bench: $(READY)  ## the benchmarks, each beside its own floor; kept in docs/benchmarks
+	$(BIN)/equiran bench slot --users 2 --peer-style --out docs/benchmarks/slot_2_users.json
+	$(BIN)/equiran bench slot --users 8 --out docs/benchmarks/slot_8_users.json
+	$(BIN)/equiran bench scale --out docs/benchmarks/scale.json
+	$(BIN)/equiran bench scale --trunk --out docs/benchmarks/scale_trunk.json
+	$(BIN)/equiran bench power --out docs/benchmarks/power.json
+	$(BIN)/equiran bench power --complexity --out docs/benchmarks/power_complexity.json
+	$(BIN)/equiran bench power --beside-slots --out docs/benchmarks/power_beside_slots.json
+	$(BIN)/equiran bench sweep --out docs/benchmarks/sweep.json
+	$(BIN)/equiran bench start --out docs/benchmarks/start.json
 
 results: $(READY)  ## every reproduction (hours the first time), into docs/results.md
 	$(BIN)/equiran reproduce all --out runs/reproduce

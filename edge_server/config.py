@@ -172,9 +172,13 @@ Aggregator = Annotated[BuiltIn, Field(discriminator="kind")] | CustomAggregator
 
 
 class Edge(Config):
-    """The edge server: shared encoder, aggregator, inner step, outer rule, and what it trains beside them."""
+    """The edge server: shared encoder, aggregator, inner step, outer rule, and what it trains beside them.
+
+    device: where the encoder is.
+    """
 
     encoder: Encoder
+    device: Literal["cpu", "cuda"] = "cpu"
     aggregator: Aggregator
     primal: Primal = Primal()
     meta: Meta = Meta()

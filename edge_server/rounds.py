@@ -116,7 +116,7 @@ class Rounds:
             self._last.begin_round()
         for i in range(self.cell.plan.slots):
             if self.target == "average":
-                served = served.add(self.model.theta)
+                served = served.add(self.model.live_theta)
             await self.slot(t, i, record)
             if self.cell.stopping:
                 return
@@ -210,7 +210,7 @@ class Rounds:
         if self.learner is None:
             theta = primal_step(self.model.live_theta, gradient, self.inner.eta, self.inner.domain)
         else:
-            descent = Descent.of(gradient, w, losses, per_user)
+            descent = Descent.of(gradient.cpu(), w, losses, per_user)
             theta, self.learner = self.learner.step(self.model.theta, descent, self.inner.domain)
             record.eta, record.pull = self.learner.eta, self.learner.pull
         if not math.isfinite(theta.sum().item()) and not bool(theta.isfinite().all()):
@@ -254,7 +254,7 @@ class Rounds:
 
     def _theta_star(self, served: ServedMean, hindsight: Hindsight | None) -> Tensor:
         if self.target == "average":
-            return served.mean()
+            return served.mean().cpu()
         if self.target == "oracle" and hindsight is not None:
             return hindsight.theta
         return self.model.theta

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-PerUser = list[Tensor | None]
-"""One entry per user in scenario order; None for an absent user."""
+from edge_server.device import PerUser, Staging
 
 _DIVISIBLE = 1e-12
 """A weight below this is not divided out of a feature gradient."""
@@ -19,10 +18,13 @@ class SharedModel:
 
     A slot is forward, backward, and feature gradients if asked for. The encoder must not mix samples
     (`encoder_checks`). Parameter order is the encoder's own. finite: all outputs of the last `forward` are.
+    device: where theta, its gradient and the passes are; what users sent and are sent is on the CPU.
     """
 
-    def __init__(self, encoder: nn.Module, feature_gradients: bool) -> None:
-        self._encoder = encoder
+    def __init__(self, encoder: nn.Module, feature_gradients: bool, device: str = "cpu") -> None:
+        """Raises NoDevice."""
+        self._staging = Staging(device)
+        self._encoder = encoder.to(device)
         self._with_feature_gradients = feature_gradients
         self._theta, self._gradient = _flatten(encoder)
         self._linear = encoder if type(encoder) is nn.Linear and not feature_gradients else None
@@ -36,12 +38,12 @@ class SharedModel:
 
     @property
     def theta(self) -> Tensor:
-        """A copy of the parameters [d], in the run's type."""
-        return self._theta.clone()
+        """A copy of the parameters [d], in the run's type, on the CPU."""
+        return self._theta.to("cpu", copy=True)
 
     @property
     def live_theta(self) -> Tensor:
-        """The parameters [d] themselves, to be read before they change."""
+        """The parameters [d] themselves, where the encoder is, to be read before they change."""
         return self._theta
 
     def load(self, theta: Tensor) -> None:
@@ -53,7 +55,7 @@ class SharedModel:
 
     def digest(self) -> bytes:
         """SHA-256 of the parameters, little-endian, in the encoder's own order: 32 bytes."""
-        values = self._theta.numpy()
+        values = self._theta.cpu().numpy()
         return hashlib.sha256(values.astype(values.dtype.newbyteorder("<")).tobytes()).digest()
 
     def forward(self, features: Sequence[Tensor | None]) -> PerUser:
@@ -63,28 +65,28 @@ class SharedModel:
         """
         self._outputs = self._features = self._gramian = None
         self._set_sizes([0 if f is None else f.shape[0] for f in features])
-        joined = _join(features)
+        joined = self._up(features)
         if joined is None:
             return [None] * len(features)
         if self._with_feature_gradients:
             joined = joined.detach().requires_grad_()
         with torch.set_grad_enabled(self._linear is None):
             self._features, self._outputs = joined, self._encoder(joined)
-        outputs = self._outputs.detach()
+        outputs = self._staging.down(self._outputs.detach())
         self.finite = math.isfinite(outputs.sum().item()) or bool(outputs.isfinite().all())
         return _split(outputs, self._sizes, features)
 
     def evaluate(self, features: Sequence[Tensor | None]) -> PerUser:
         """Outputs as in `forward`, without a graph; a slot under way is left alone."""
-        joined = _join(features)
+        joined = self._up(features)
         if joined is None:
             return [None] * len(features)
         with torch.no_grad():
-            outputs = self._encoder(joined)
+            outputs = self._staging.down(self._encoder(joined))
         return _split(outputs, [0 if f is None else f.shape[0] for f in features], features)
 
     def backward(self, output_gradients: Sequence[Tensor | None], weights: Tensor) -> Tensor:
-        """Gradient [d] of sum_k -w_k loss_k, in one pass; valid until the next `backward`.
+        """Gradient [d] of sum_k -w_k loss_k where the encoder is, in one pass; valid until the next `backward`.
 
         output_gradients: dloss_k/doutput_k [B_k, ...], None for a user that dropped out (its weight is not read).
         weights [K]: w, below 0 for descent. Raises RuntimeError without a `forward` since the last call or `load`,
@@ -101,9 +103,9 @@ class SharedModel:
         scale = self._row_weights(output_gradients, weights, outputs.dtype)
         joined = self._joined(output_gradients, outputs)
         exact = self._exact_feature_gradients(outputs, inputs, joined, scale)
-        self._differentiate(outputs, inputs, joined * _beside(scale, outputs))
+        self._differentiate(outputs, inputs, self._staging.up([joined * _beside(scale, joined)]))
         if inputs.grad is not None:
-            unweighted = inputs.grad / _beside(scale, inputs) if exact is None else exact
+            unweighted = self._staging.down(inputs.grad) / _beside(scale, inputs) if exact is None else exact
             self._unweighted = _split(unweighted, self._sizes, output_gradients)
         return self._gradient
 
@@ -129,34 +131,35 @@ class SharedModel:
     def _inner_products(self, output_gradients: Sequence[Tensor | None]) -> Tensor:
         if self._features is None or self._outputs is None:
             raise RuntimeError("the Gramian needs a forward pass first: no outputs are waiting for gradients")
-        self._joined(output_gradients, self._outputs)
+        self._check_shapes(output_gradients, self._outputs)
         features = self._features.detach().split_with_sizes(self._sizes)
-        rows = [(x, g) for x, g in zip(features, output_gradients, strict=True) if g is not None]
+        gradients = self._staging.each(output_gradients)
+        rows = [(x, g) for x, g in zip(features, gradients, strict=True) if g is not None]
         given = torch.tensor([g is not None for g in output_gradients])
         total = torch.zeros(len(given), len(given), dtype=torch.float64)
         groups = [(group, sum(p.numel() for p in group)) for group in _groups(list(self._encoder.parameters()))]
-        room = torch.empty(len(rows) * max(size for _, size in groups), dtype=torch.float64)
+        room = self._theta.new_empty(len(rows) * max(size for _, size in groups), dtype=torch.float64)
         for group, size in groups:
             found = room[: len(rows) * size].view(len(rows), size)
             total[given.outer(given)] += self._products(rows, group, found).flatten()
         return total
 
     def user_gradients(self, output_gradients: Sequence[Tensor | None]) -> Tensor:
-        """The users' gradients of their own losses [K, d], in the run's type; zeros where no gradient is given.
+        """The users' gradients of their own losses [K, d], in the run's type, on the CPU; zeros where none is given.
 
         Between `forward` and `backward`, whose graph is left alone; RuntimeError without one. K d numbers are held.
         """
         if self._features is None or self._outputs is None:
             raise RuntimeError("users' gradients need a forward pass first: no outputs are waiting for gradients")
-        self._joined(output_gradients, self._outputs)
+        self._check_shapes(output_gradients, self._outputs)
         found = self._theta.new_zeros(len(output_gradients), self._theta.numel())
         features = self._features.detach().split_with_sizes(self._sizes)
         parameters = list(self._encoder.parameters())
-        for row, x, gradient in zip(found, features, output_gradients, strict=True):
+        for row, x, gradient in zip(found, features, self._staging.each(output_gradients), strict=True):
             if gradient is not None:
                 slopes = torch.autograd.grad(self._encoder(x), parameters, gradient, materialize_grads=True)
                 row.copy_(torch.cat([slope.reshape(-1) for slope in slopes]))
-        return found
+        return found.cpu()
 
     def _products(self, rows: list[tuple[Tensor, Tensor]], group: list[nn.Parameter], found: Tensor) -> Tensor:
         """Inner products [P, P] in a group of parameters; rows: features and output gradients of P users.
@@ -166,13 +169,14 @@ class SharedModel:
         for row, (x, gradient) in zip(found, rows, strict=True):
             slopes = torch.autograd.grad(self._encoder(x), group, gradient, materialize_grads=True)
             row.copy_(torch.cat([slope.reshape(-1) for slope in slopes]))
-        return found @ found.T
+        return (found @ found.T).cpu()
 
     def _exact_feature_gradients(self, outputs: Tensor, inputs: Tensor, joined: Tensor, scale: Tensor) -> Tensor | None:
         """dloss/dinput [N, ...] by a pass of its own, where a weight is too small to be divided out; else None."""
         if not inputs.requires_grad or float(scale.abs().min()) >= _DIVISIBLE:
             return None
-        return torch.autograd.grad(outputs, inputs, joined, retain_graph=True)[0]
+        slopes = self._staging.up([joined])
+        return self._staging.down(torch.autograd.grad(outputs, inputs, slopes, retain_graph=True)[0])
 
     def feature_gradients(self) -> PerUser:
         """dloss_k/dfeatures_k [B_k, ...] of the last `backward`, unweighted: divided by -w_k (maths.md A2.15).
@@ -194,18 +198,27 @@ class SharedModel:
             scale = torch.where(torch.tensor(dropped), 1.0, scale)
         return scale.to(dtype).repeat_interleave(self._counts, output_size=sum(self._sizes))
 
+    def _up(self, features: Sequence[Tensor | None]) -> Tensor | None:
+        present = [f for f in features if f is not None]
+        return self._staging.up(present) if present else None
+
     def _joined(self, given: Sequence[Tensor | None], outputs: Tensor) -> Tensor:
-        """The output gradients of all rows [N, ...]; zeros for a user that dropped out."""
-        row = tuple(outputs.shape[1:])
-        blocks = []
+        """The output gradients of all rows [N, ...], on the CPU; zeros for a user that dropped out."""
+        self._check_shapes(given, outputs)
+        blocks = [
+            torch.zeros(size, *outputs.shape[1:], dtype=outputs.dtype) if gradient is None else gradient
+            for gradient, size in zip(given, self._sizes, strict=True)
+            if size
+        ]
+        return torch.cat(blocks)
+
+    def _check_shapes(self, given: Sequence[Tensor | None], outputs: Tensor) -> None:
+        row = outputs.shape[1:]
         for k, (gradient, size) in enumerate(zip(given, self._sizes, strict=True)):
             if gradient is not None and gradient.shape != (size, *row):
                 raise ValueError(
                     f"user {k}: output gradient has shape {list(gradient.shape)}, its outputs {[size, *row]}"
                 )
-            if size:
-                blocks.append(outputs.new_zeros(size, *row) if gradient is None else gradient)
-        return torch.cat(blocks)
 
 
 def _flatten(encoder: nn.Module) -> tuple[Tensor, Tensor]:
@@ -240,13 +253,6 @@ def _groups(parameters: list[nn.Parameter]) -> list[list[nn.Parameter]]:
         else:
             fitting.append(parameter)
     return groups
-
-
-def _join(features: Sequence[Tensor | None]) -> Tensor | None:
-    present = [f for f in features if f is not None]
-    if not present:
-        return None
-    return present[0] if len(present) == 1 else torch.cat(present)
 
 
 def _split(joined: Tensor, sizes: list[int], wanted: Sequence[Tensor | None]) -> PerUser:

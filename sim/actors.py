@@ -16,13 +16,14 @@ from safetensors.torch import load, save
 from edge_server.boundary import Boundary
 from edge_server.cell import Cell
 from edge_server.compute import OneThread
+from edge_server.device import require_device
 from edge_server.judge import RunFailed
 from edge_server.record import Event, RadioRecord, RoundRecord, Trace
 from edge_server.server_tasks.news import TaskNews
 from edge_server.service import EdgeServer, serve
 from edge_server.state import Flat, OtherShape
 from sim.allocator import keep_buffers, keep_objects
-from sim.build import RunState, build_rounds, build_server_tasks, build_session
+from sim.build import RunState, build_rounds, build_server_tasks, build_session, devices
 from sim.checkpoints import LEAST, PAUSE, Pace, joined, taken_apart
 from sim.local import Outcome, ReasonLost, host, users_at
 from sim.oracle import NotConverged
@@ -142,7 +143,9 @@ class EdgeActor:
         self._cell = Cell(self._design.plan, self._on_event, lambda: self._stop)
 
     async def listen(self, interface: str) -> bytes:
-        """Start serving on a free port of `interface`. The address for users."""
+        """Start serving on a free port of `interface`. The address for users. Raises NoDevice."""
+        for device in devices(self._design.scenario):
+            require_device(device)
         self._server = await serve(self._cell, interface)
         return self._server.address.encode()
 

@@ -15,6 +15,7 @@ from edge_server.aggregators import build_aggregator
 from edge_server.build import build_domain, build_outer
 from edge_server.cell import Cell
 from edge_server.compute import Compute
+from edge_server.device import require_device
 from edge_server.encoders import EncoderError, build_encoder, output_shape
 from edge_server.parameter_free import Learner
 from edge_server.plan import RunPlan, UserPlan
@@ -116,7 +117,10 @@ def place(scenario: Scenario, k: int) -> Place:
 
 
 def blueprint(scenario: Scenario, run: str) -> Blueprint:
-    """Plan the run `run` of a scenario. Raises PartError where its parts do not fit."""
+    """Plan the run `run` of a scenario. Raises PartError where its parts do not fit.
+
+    A GPU is looked for where the edge will be, which with Ray need not be here.
+    """
     streams = [_stream(scenario, k) for k in range(len(scenario.users))]
     shapes = [_feature_shape(scenario, k, stream) for k, stream in enumerate(streams)]
     _same_everywhere(scenario, streams, shapes)
@@ -128,9 +132,12 @@ def blueprint(scenario: Scenario, run: str) -> Blueprint:
         build_radio(scenario)
     with _part("edge", "aggregator"):
         build_aggregator(scenario.edge.aggregator).start(len(streams))
+    here = scenario.transport != "ray"
+    with _part("edge", "device"):
+        require_device(scenario.edge.device if here else "cpu")
     for index, task in enumerate(scenario.edge.server_tasks):
         with _part("edge", "server_tasks", index):
-            trainer = rehearsed(task, scenario.seed)
+            trainer = rehearsed(task if here else task.model_copy(update={"device": "cpu"}), scenario.seed)
         with _part("radio", "power"):
             if scenario.radio is not None:
                 scenario.radio.check(publish(trainer), _heard(scenario))
@@ -150,6 +157,17 @@ def check(loaded: Loaded) -> list[str]:
         path = ".".join(str(step) for step in error.path)
         return [f"{loaded.where(error.path)}: {path}: {error}"]
     return []
+
+
+def on_cpu(design: Blueprint) -> Blueprint:
+    """The same run with its encoder on the CPU."""
+    edge = design.scenario.edge.model_copy(update={"device": "cpu"})
+    return replace(design, scenario=design.scenario.model_copy(update={"edge": edge}))
+
+
+def devices(scenario: Scenario) -> list[str]:
+    """Where the edge computes: its encoder's device, then those of its server tasks."""
+    return [scenario.edge.device, *(task.device for task in scenario.edge.server_tasks)]
 
 
 def build_session(design: Blueprint, k: int) -> Session:
@@ -179,7 +197,7 @@ def build_rounds(
     scenario, plan = design.scenario, design.plan
     edge, first = scenario.edge, plan.users[0]
     encoder = build_encoder(edge.encoder, first.feature_shape, first.dtype, stream_seed(scenario.seed, "encoder"))
-    model = SharedModel(encoder, feature_gradients=plan.trains_fronts)
+    model = SharedModel(encoder, feature_gradients=plan.trains_fronts, device=edge.device)
     aggregator = build_aggregator(edge.aggregator, stream_seed(scenario.seed, "aggregator"))
     l_max = np.array([user.l_max for user in plan.users])
     outer = build_outer(edge.meta, model.theta)

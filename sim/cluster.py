@@ -22,7 +22,7 @@ from edge_server.judge import RunFailed
 from edge_server.state import Flat
 from sim import checkpoints
 from sim.actors import EdgeActor, HostActor, News
-from sim.build import Blueprint
+from sim.build import Blueprint, devices
 from sim.checkpoints import joined, taken_apart
 from sim.local import LOOPBACK, Hooks, Outcome, ProcessLost
 from sim.placement import Node, node_of_edge, nodes_of_hosts, shares
@@ -94,10 +94,11 @@ class _Run:
         recipe = to_recipe(design, step)
         nodes = _nodes(ray, here)
         edge_node = node_of_edge(nodes, ray.get_runtime_context().get_node_id())
+        gpus = _gpus(design, edge_node)
         self._interface = LOOPBACK if local else edge_node.address
         edge, task, users = _states(design)
         pace = checkpoints.PAUSE, checkpoints.LEAST
-        self._edge = self._on(edge_node, EdgeActor).remote(recipe, edge, task, pace, _EDGE_GRACE)
+        self._edge = self._on(edge_node, EdgeActor, gpus).remote(recipe, edge, task, pace, _EDGE_GRACE)
         self._edge_name = self._name("the edge", edge_node)
         placed = shares(len(design.plan.users), design.scenario.hosts, int(sum(node.cores for node in nodes)) or 1)
         self._hosts: dict[Any, _Name] = {}
@@ -107,11 +108,11 @@ class _Run:
         self._users, self._patience = len(design.plan.users), design.plan.patience
         self._lives: dict[Any, _Name] = {}
 
-    def _on(self, node: Node, actor: type) -> Any:
+    def _on(self, node: Node, actor: type, gpus: int = 0) -> Any:
         """The actor's class, to be made on this node. It asks for no core: the slots' processes wait for each other."""
         pinned = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node.id, soft=False)
-        options = {"num_cpus": 0, "max_restarts": 0, "max_concurrency": 4, "scheduling_strategy": pinned}
-        return self._ray.remote(actor).options(**options)
+        options = {"num_cpus": 0, "num_gpus": gpus, "max_restarts": 0, "max_concurrency": 4}
+        return self._ray.remote(actor).options(**options, scheduling_strategy=pinned)
 
     def _name(self, who: str, node: Node) -> "_Name":
         return _Name(who, "" if self._local else node.address)
@@ -226,6 +227,15 @@ class _Run:
                 raise RunFailed(f"{who} cannot start: {last_line(error)}") from error
             raise ProcessLost(f"{who} died: {in_one_line(error)}") from error
         return data
+
+
+def _gpus(design: Blueprint, node: Node) -> int:
+    """How many the edge asks for on its node. Raises RunFailed where it has too few."""
+    wanted = int(any(device != "cpu" for device in devices(design.scenario)))
+    if node.gpus < wanted:
+        told = f"the edge is to use a GPU, but Ray knows of none on node {node.address}, where it would go"
+        raise RunFailed(f"{told}; give that node one, or set device to cpu in edge and its server_tasks")
+    return wanted
 
 
 def _states(design: Blueprint) -> tuple[bytes, bytes, Callable[[list[int]], bytes]]:

@@ -202,7 +202,7 @@ class Recorder:
         parties: dict[str, Any] | None = None,
     ) -> None:
         scenario = self._scenario
-        kind = {"seed": scenario.seed, "transport": scenario.transport, "device": "cpu"}
+        kind = {"seed": scenario.seed, "transport": scenario.transport, "device": scenario.edge.device}
         content = {
             **about(self._name, scenario.name),
             **kind,

@@ -16,7 +16,7 @@ from edge_server.primal_dual import theory_step
 from edge_server.record import Event, RoundRecord
 from edge_server.scoring import Theory
 from edge_server.step_size import Guess
-from sim.build import Blueprint
+from sim.build import Blueprint, on_cpu
 from sim.local import Hooks, run_in_memory
 from sim.prepass import Prepass, fits
 from sim.step import Step
@@ -117,5 +117,5 @@ def _largest_gradient(design: Blueprint, step: Step, stop: Callable[[], bool]) -
     def on_event(event: Event) -> None:
         del event
 
-    run_in_memory(design.whole, step, Hooks(on_round, on_event, stop))
+    run_in_memory(on_cpu(design.whole), step, Hooks(on_round, on_event, stop))
     return largest

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from edge_server.device import NoDevice, require_device
 from edge_server.routed_mtl.design import Design
 from edge_server.routed_mtl.drawing import Drawer
 from edge_server.routed_mtl.losses import Losses, dual_step, joint_loss
@@ -208,8 +209,10 @@ class Trainer:
 
 
 def _check(tasks: Tasks, design: Design, samples: Samples) -> None:
-    if design.device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"design: device is {design.device!r}, but torch sees no GPU here; use 'cpu'")
+    try:
+        require_device(design.device)
+    except NoDevice as error:
+        raise NoDevice(f"design: {error}") from error
     expected, found = (len(tasks), design.places), (samples.gains.shape[0], samples.gains.shape[2])
     if expected != found:
         raise ValueError(f"samples: [tasks, places] is {list(found)}, the tasks and the design need {list(expected)}")

@@ -1,6 +1,7 @@
 """`equiran bench`: what each benchmark is asked and what it prints."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -18,6 +19,7 @@ from sim.bench.power_turns import Effort
 from sim.bench.process import WorkerFailed
 from sim.build import PartError
 from sim.console import Screen, fail, say, say_json, say_table
+from sim.json_files import write_json
 from sim.overrides import USER_CAP
 from sim.placement import Hosts
 from sim.suggest import did_you_mean
@@ -25,6 +27,24 @@ from sim.suggest import did_you_mean
 app = typer.Typer(no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="one JSON object on stdout, nothing else there")]
+Tell = Callable[[dict[str, Any]], None]
+
+
+def _place(out: Path | None) -> Path | None:
+    """The file to be, whose folder there is before anything is measured."""
+    try:
+        if out is not None:
+            out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _refused(f"--out {out}: {error.strerror}") from error
+    if out is not None and out.is_dir():
+        raise _refused(f"--out {out}: this is a folder, give a file")
+    return out
+
+
+Out = Annotated[
+    Path | None, typer.Option("--out", metavar="FILE", callback=_place, help="keep the JSON object in this file, too")
+]
 
 _QUICK_ROUNDS = 8
 _HOSTS = "auto|per_user|N"
@@ -42,13 +62,17 @@ def slot(
     slots: Annotated[int, typer.Option(min=1, help="slots to measure of each kind")] = 500,
     hosts: Annotated[str, typer.Option(metavar=_HOSTS, help="processes for the users, as in a scenario")] = "auto",
     policy: Annotated[PolicyName | None, typer.Option(help="what a radio with this power policy adds")] = None,
+    peer_style: Annotated[
+        bool, typer.Option("--peer-style", help="also: an encoder copy per user, and unary calls that each waits for")
+    ] = False,
     as_json: Json = False,
+    out: Out = None,
 ) -> None:
     """Measure a slot over gRPC beside the same maths in one process and a bare echo, turn by turn.
 
     Example: equiran bench slot --users 8 --batch 25 --encoder lenet
     """
-    load = slots_.Load(users, batch, encoder, slots, _hosts(hosts))
+    load = slots_.Load(users, batch, encoder, slots, _hosts(hosts), peer_style)
     try:
         found = slots_.report(load, slots_.measure(load))
     except WorkerFailed as error:
@@ -56,7 +80,13 @@ def slot(
         raise typer.Exit(1) from error
     if policy is not None:
         found["power"] = policy_share(policy, users, slots_.message_sizes(load), found["wire_ms"])
-    say_json(found) if as_json else _tell_slot(found)
+    _tell(found, _tell_slot, as_json, out)
+
+
+def _tell(found: dict[str, Any], tell: Tell, as_json: bool, out: Path | None) -> None:
+    if out is not None:
+        write_json(out, found, in_order=True)
+    say_json(found) if as_json else tell(found)
 
 
 def _hosts(said: str) -> Hosts:
@@ -74,6 +104,10 @@ def _tell_slot(found: dict[str, Any]) -> None:
     say_table([found["breakdown"]], "of which, over gRPC")
     if power := found.get("power"):
         say_table([power], "a radio beside it: one call of the policy, and everything the radio does in a slot")
+    if "peer_ms" in found:
+        say_table([_only(found, "peer_ms", "peer_ratio")], "an encoder copy per user")
+        low, high = found["peer_ratio_quartiles"]
+        say(f"peer_ratio = peer / wire; half of the {found['blocks']} blocks between {low:.2f} and {high:.2f}")
     low, high = found["ratio_quartiles"]
     say(f"ratio = (wire - monolithic) / echo; half of the {found['blocks']} blocks between {low:.2f} and {high:.2f}")
     say(f"machine: {_machine(found)}")
@@ -90,6 +124,7 @@ def scale(
     slots: Annotated[int, typer.Option(min=1, help="slots to measure of each kind")] = 50,
     trunk: Annotated[bool, typer.Option("--trunk", help="the users of a host share a stream")] = False,
     as_json: Json = False,
+    out: Out = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress")] = False,
 ) -> None:
     """Measure a slot as users become many, beside a bare echo turn by turn, and the memory of edge and hosts.
@@ -105,7 +140,7 @@ def scale(
     except WorkerFailed as error:
         fail(str(error))
         raise typer.Exit(1) from error
-    say_json(found) if as_json else _tell_scale(found)
+    _tell(found, _tell_scale, as_json, out)
 
 
 def _counts(said: str) -> list[int]:
@@ -161,6 +196,7 @@ def _tell_scale(found: dict[str, Any]) -> None:
 def sweep(
     quick: Annotated[bool, typer.Option("--quick", help=f"{_QUICK_ROUNDS} rounds instead of {sweeps.ROUNDS}")] = False,
     as_json: Json = False,
+    out: Out = None,
 ) -> None:
     """Measure the whole of Fig. 2: every m, alpha and environment, one seed, in memory, one run per core.
 
@@ -168,7 +204,7 @@ def sweep(
     """
     rounds = _QUICK_ROUNDS if quick else sweeps.ROUNDS
     found = sweeps.report(*sweeps.measure(rounds), rounds)
-    say_json(found) if as_json else _tell_sweep(found)
+    _tell(found, _tell_sweep, as_json, out)
 
 
 def _tell_sweep(found: dict[str, Any]) -> None:
@@ -188,6 +224,7 @@ def power(
         bool, typer.Option("--beside-slots", help="instead: the rates of slots and of a trainer, alone and together")
     ] = False,
     as_json: Json = False,
+    out: Out = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress")] = False,
 ) -> None:
     """Measure a step of fourteen power tasks beside a loop over them, and inference beside solvers, on one thread.
@@ -198,13 +235,13 @@ def power(
         raise _refused("--complexity and --beside-slots: give one of them")
     if beside_slots:
         found = _beside_slots()
-        say_json(found) if as_json else _tell_beside(found)
+        _tell(found, _tell_beside, as_json, out)
     elif complexity:
         found = complexities.report(_COMPLEXITY, Screen(quiet).note)
-        say_json(found) if as_json else _tell_complexity(found)
+        _tell(found, _tell_complexity, as_json, out)
     else:
         found = powers.report(powers.measure(_POWER))
-        say_json(found) if as_json else _tell_power(found)
+        _tell(found, _tell_power, as_json, out)
 
 
 def _beside_slots() -> dict[str, Any]:
@@ -240,6 +277,7 @@ def _tell_beside(found: dict[str, Any]) -> None:
 def start(
     turns: Annotated[int, typer.Option(min=1, help="turns of each kind to measure")] = 5,
     as_json: Json = False,
+    out: Out = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress")] = False,
 ) -> None:
     """Measure the cold start of a run to its first slot, in memory and on Ray, beside importing torch and Ray's start.
@@ -251,7 +289,7 @@ def start(
     except WorkerFailed as error:
         fail(str(error))
         raise typer.Exit(1) from error
-    say_json(found) if as_json else _tell_start(found)
+    _tell(found, _tell_start, as_json, out)
 
 
 def _tell_start(found: dict[str, Any]) -> None:

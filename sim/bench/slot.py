@@ -1,6 +1,6 @@
 """`bench slot`: what a slot costs over gRPC, beside the same maths in one process and a bare echo of the same bytes.
 
-The three take turns in blocks, so that a machine that drifts drifts for all of them.
+They, and a peer if one is asked for, take turns in blocks, so that a machine that drifts drifts for all of them.
 """
 
 from collections.abc import Iterator
@@ -17,6 +17,7 @@ from torch import Tensor
 from protos import edge_pb2 as pb
 from protos.tensors import Spec, pack
 from sim.bench.machine import machine
+from sim.bench.peer import Block, Peer
 from sim.bench.process import Worker, ended
 from sim.build import Blueprint, blueprint
 from sim.placement import Hosts, shares
@@ -50,6 +51,7 @@ class Load:
     encoder: Encoder
     slots: int
     hosts: Hosts
+    peer_style: bool = False
 
 
 class Blocks(NamedTuple):
@@ -66,6 +68,17 @@ class Blocks(NamedTuple):
     """The largest between wire and monolithic in the first slots, before rounding has had time to grow."""
     bytes_up: NDArray[np.int64]
     bytes_down: NDArray[np.int64]
+    peer: Floats | None = None
+    peer_difference: float | None = None
+    """The largest between the peer's and the monolithic losses in the first slot, before the encoders part."""
+
+
+class _Contenders(NamedTuple):
+    edge: Worker
+    hosts: list[Worker]
+    monolith: Worker
+    echo: Worker
+    peer: Peer | None
 
 
 def design_of(load: Load) -> Blueprint:
@@ -124,18 +137,20 @@ def _zeros(spec: Spec) -> Tensor:
 
 
 def measure(load: Load) -> Blocks:
-    """Runs all three, block by block. Raises WorkerFailed."""
+    """Runs all of them, block by block. Raises WorkerFailed."""
     design = design_of(load)
-    with _contenders(load, design) as (edge, hosts, monolith, echo):
-        blocks = [_turn(edge, monolith, echo, design) for _ in range(design.plan.rounds)]
-        users = [seconds for host in hosts for seconds in host.hear()["seconds"]]
-        edge.tell("everybody is gone")
-        echo.tell(0)
+    with _contenders(load, design) as all_:
+        blocks = [_turn(all_, design) for _ in range(design.plan.rounds)]
+        users = [seconds for host in all_.hosts for seconds in host.hear()["seconds"]]
+        all_.edge.tell("everybody is gone")
+        all_.echo.tell(0)
+        if all_.peer:
+            all_.peer.end()
     return _gathered(blocks, users)
 
 
 @contextmanager
-def _contenders(load: Load, design: Blueprint) -> Iterator[tuple[Worker, list[Worker], Worker, Worker]]:
+def _contenders(load: Load, design: Blueprint) -> Iterator[_Contenders]:
     workers: list[Worker] = []
 
     def start(module: str, task: dict[str, Any]) -> Worker:
@@ -154,14 +169,17 @@ def _contenders(load: Load, design: Blueprint) -> Iterator[tuple[Worker, list[Wo
         address = edge.hear()["address"]
         hosts = [start("wire", {"recipe": recipe, "users": share, "address": address}) for share in placed]
         monolith.hear()
-        yield edge, hosts, monolith, echo
+        peer = Peer(workers, recipe, placed) if load.peer_style else None
+        yield _Contenders(edge, hosts, monolith, echo, peer)
 
 
-def _turn(edge: Worker, monolith: Worker, echo: Worker, design: Blueprint) -> dict[str, Any]:
+def _turn(all_: _Contenders, design: Blueprint) -> dict[str, Any]:
     """One block of each; the edge has begun its own when the turn begins, and begins the next one last."""
-    wire = edge.hear()
-    turn = {"wire": wire, "monolithic": monolith.ask("go"), "echo": echo.ask(design.plan.slots)}
-    edge.tell("go")
+    wire = all_.edge.hear()
+    turn = {"wire": wire, "monolithic": all_.monolith.ask("go"), "echo": all_.echo.ask(design.plan.slots)}
+    if all_.peer:
+        turn["peer"] = all_.peer.block()
+    all_.edge.tell("go")
     return turn
 
 
@@ -172,6 +190,7 @@ def _gathered(turns: list[dict[str, Any]], users: list[list[float]]) -> Blocks:
     def of(kind: str, key: str) -> Any:
         return np.array([turn[kind][key] for turn in kept])
 
+    peers: list[Block] = [turn["peer"] for turn in turns if "peer" in turn]
     own = np.array(users)[:, :-1].reshape(len(users), len(turns), -1, 2)[..., 1].max(axis=0)
     return Blocks(
         wire=of("wire", "slot"),
@@ -183,12 +202,18 @@ def _gathered(turns: list[dict[str, Any]], users: list[list[float]]) -> Blocks:
         loss_difference=_loss_difference(turns[0]),
         bytes_up=of("wire", "bytes_up"),
         bytes_down=of("wire", "bytes_down"),
+        peer=np.array([block.seconds for block in peers[1:]]) if peers else None,
+        peer_difference=_largest(peers[0].loss[0], turns[0]["monolithic"]["loss"][0]) if peers else None,
     )
 
 
 def _loss_difference(turn: dict[str, Any]) -> float:
     wire, monolithic = (np.array(turn[kind]["loss"])[:_FIRST] for kind in ("wire", "monolithic"))
-    return float(np.abs(wire - monolithic).max())
+    return _largest(wire, monolithic)
+
+
+def _largest(a: Any, b: Any) -> float:
+    return float(np.abs(np.subtract(a, b)).max())
 
 
 def report(load: Load, blocks: Blocks) -> dict[str, Any]:
@@ -217,7 +242,21 @@ def report(load: Load, blocks: Blocks) -> dict[str, Any]:
         "bytes_up": int(np.median(blocks.bytes_up)),
         "bytes_down": int(np.median(blocks.bytes_down)),
         "loss_difference": blocks.loss_difference,
+        **_of_peer(blocks),
         "machine": machine(),
+    }
+
+
+def _of_peer(blocks: Blocks) -> dict[str, Any]:
+    """Its slot, and how many of ours that is; nothing without one."""
+    if blocks.peer is None:
+        return {}
+    by_block = np.median(blocks.peer, axis=1) / np.median(blocks.wire, axis=1)
+    return {
+        "peer_ms": _ms(blocks.peer),
+        "peer_ratio": _ms(blocks.peer) / _ms(blocks.wire),
+        "peer_ratio_quartiles": np.quantile(by_block, (0.25, 0.75)).tolist(),
+        "peer_loss_difference": blocks.peer_difference,
     }
 
 

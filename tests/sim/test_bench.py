@@ -4,11 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 import sim.bench.slot
 import sim.bench.sweep
+from protos import edge_pb2 as pb
+from protos.tensors import pack
 from sim.bench.commands import app
+from sim.bench.peer import _average, _Copy
 from sim.bench.power_share import policy_share
 from sim.bench.process import Worker, WorkerFailed, ended
 from sim.bench.slot import BLOCK, Load, design_of, exchanges, measure, report
@@ -18,7 +22,7 @@ from sim.placement import shares
 from sim.scenario import load
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios" / "owo_fmtl"
-LOAD = Load(users=2, batch=3, encoder="lenet", slots=6, hosts=1)
+LOAD = Load(users=2, batch=3, encoder="lenet", slots=6, hosts=1, peer_style=True)
 
 
 @pytest.fixture(scope="module")
@@ -26,14 +30,39 @@ def blocks():
     return measure(LOAD)
 
 
-def test_every_slot_is_measured_in_all_three_ways(blocks):
-    for times in (blocks.wire, blocks.monolithic, blocks.echo, blocks.forward, blocks.backward, blocks.user):
+def test_every_slot_is_measured_in_every_way(blocks):
+    ways = (blocks.wire, blocks.monolithic, blocks.echo, blocks.peer)
+    for times in (*ways, blocks.forward, blocks.backward, blocks.user):
         assert times.shape == (1, LOAD.slots)
         assert (times > 0).all()
 
 
 def test_the_monolith_computes_what_the_edge_and_its_users_compute(blocks):
     assert blocks.loss_difference < 1e-5
+
+
+def test_the_peer_begins_with_the_same_encoder_heads_and_data(blocks):
+    assert blocks.peer_difference < 1e-5
+
+
+def test_the_peers_copies_part_within_a_round_and_are_averaged_after_it():
+    copies = [_Copy(design_of(LOAD), k, 0.1) for k in range(2)]
+    for copy, sign in zip(copies, (1.0, -1.0), strict=True):
+        copy.forward(_request("features", sign * torch.rand(3, 3, 28, 28)), None)
+        copy.backward(_request("feedback", torch.ones(3, 50)), None)
+    before = [[p.detach().clone() for p in copy.encoder.parameters()] for copy in copies]
+    assert not any(torch.equal(a, b) for a, b in zip(*before, strict=True))
+    _average(copies)
+    for copy in copies:
+        for parameter, *parted in zip(copy.encoder.parameters(), *before, strict=True):
+            assert torch.equal(parameter, torch.stack(parted).mean(0))
+
+
+def _request(kind, tensor):
+    message = pb.UserMessage()
+    part = getattr(message, kind)
+    pack(tensor, part.features if kind == "features" else part.gradient)
+    return message.SerializeToString()
 
 
 def test_the_parts_of_a_slot_fit_into_it(blocks):
@@ -51,6 +80,8 @@ def test_the_ratio_is_made_of_the_times_beside_it(blocks):
     found = json.loads(json.dumps(report(LOAD, blocks), allow_nan=False))
     assert found["ratio"] == pytest.approx((found["wire_ms"] - found["monolithic_ms"]) / found["echo_ms"])
     assert found["wire_ms"] == pytest.approx(1e3 * np.median(blocks.wire))
+    assert found["peer_ratio"] == pytest.approx(found["peer_ms"] / found["wire_ms"])
+    assert not {"peer_ms", "peer_ratio"} & report(LOAD, blocks._replace(peer=None)).keys()
     assert found["slots"] == LOAD.slots
     assert set(found["breakdown"]) == {"user_ms", "wire_ms", "edge_forward_ms", "edge_backward_ms"}
     assert {"cores", "torch", "grpc"} <= set(found["machine"])
@@ -62,17 +93,19 @@ def test_a_load_becomes_whole_blocks_and_a_warm_up():
     assert plan.users[0].features.shape == (4, 3, 28, 28)
 
 
-def test_slot_command_measures_what_it_is_asked_and_prints_one_json_object(blocks, monkeypatch):
+def test_slot_command_measures_what_it_is_asked_and_prints_and_keeps_one_json_object(blocks, monkeypatch, tmp_path):
     asked = []
     monkeypatch.setattr(sim.bench.slot, "measure", lambda load: asked.append(load) or blocks)
-    options = ["--users", "2", "--batch", "3", "--slots", "6", "--hosts", "5"]
-    result = CliRunner().invoke(app, ["slot", *options, "--json"])
+    options = ["--users", "2", "--batch", "3", "--slots", "6", "--hosts", "5", "--peer-style"]
+    result = CliRunner().invoke(app, ["slot", *options, "--json", "--out", str(tmp_path / "slot.json")])
     assert result.exit_code == 0, result.output
-    assert asked == [Load(users=2, batch=3, encoder="lenet", slots=6, hosts=5)]
+    assert asked == [Load(users=2, batch=3, encoder="lenet", slots=6, hosts=5, peer_style=True)]
     assert {"wire_ms", "monolithic_ms", "echo_ms", "ratio", "breakdown"} <= set(json.loads(result.stdout))
+    assert json.loads((tmp_path / "slot.json").read_text()) == json.loads(result.stdout)
     told = CliRunner().invoke(app, ["slot", *options])
     assert told.exit_code == 0, told.output
     assert "ratio = (wire - monolithic) / echo" in told.stdout
+    assert "peer_ratio = peer / wire" in told.stdout
 
 
 @pytest.mark.parametrize("options", [["--users", "0"], ["--hosts", "0"], ["--hosts", "many"], ["--hosts", "-1"]])
