@@ -112,6 +112,16 @@ class Attendance:
         return len(self._answers) == len(self._from)
 
     @property
+    def absent(self) -> list[str]:
+        """Names of those who have not joined yet, in scenario order."""
+        return [name for k, name in enumerate(self.users) if k not in self.present and k not in self.gone]
+
+    @property
+    def assembled(self) -> bool:
+        """Everybody has joined."""
+        return len(self.present) + len(self.gone) == len(self.users)
+
+    @property
     def leaving(self) -> bool:
         """What is asked for is to leave."""
         return self._asked is not None and self._asked[0] == "leave"

@@ -78,6 +78,8 @@ class Cell:
         self.post.connect(k, line)
         self._event({"event": "join", "user": join.user})
         self.post.send(k, welcome(self.plan, k, here=k in self._turns.here))
+        if self._attendance.assembled:
+            self._wake()
         return k
 
     def receive(self, k: int, data: bytes) -> None:
@@ -93,8 +95,8 @@ class Cell:
         if message.HasField("leave"):
             require_hash(message.leave)
             self._left.add(k)
-        if complete and self._done is not None and not self._done.done():
-            self._done.set_result(None)
+        if complete:
+            self._wake()
 
     def lose(self, k: int, why: str) -> None:
         """User k's stream broke off: no slot can be whole without it, so the run fails with one line."""
@@ -134,6 +136,12 @@ class Cell:
     def present(self) -> Mask:
         """[K]: who takes part in the slot that goes on."""
         return self._turns.mask
+
+    async def assemble(self) -> None:
+        """Wait until everybody has joined: rounds end for all, also for those who take no part. Raises RunFailed."""
+        self.check()
+        while not self._attendance.assembled:
+            await self._wait()
 
     async def features(self, t: int, i: int) -> list[Tensor | None]:
         """Slot i's features, [B, ...feature_shape] per user in scenario order; None for a rejected user."""
@@ -278,6 +286,10 @@ class Cell:
         for k, _, size in self._attendance.answers:
             self.sizes[phase, k] = size
 
+    def _wake(self) -> None:
+        if self._done is not None and not self._done.done():
+            self._done.set_result(None)
+
     async def _wait(self) -> None:
         loop = asyncio.get_running_loop()
         self._done = loop.create_future()
@@ -288,8 +300,8 @@ class Cell:
             timer.cancel()
 
     def _lose_patience(self) -> None:
-        names = ", ".join(repr(name) for name in self._attendance.missing[:5])
-        more = len(self._attendance.missing) - 5
+        missing = self._attendance.absent or self._attendance.missing
+        names, more = ", ".join(map(repr, missing[:5])), len(missing) - 5
         self.fail(
             RunFailed(
                 f"no answer from {names}{f' and {more} more' if more > 0 else ''} in {self._judge.where} "

@@ -52,7 +52,10 @@ def parse(data: bytes) -> pb.UserMessage:
 
 def read_join(data: bytes, plan: RunPlan) -> pb.Join:
     """The Join in `data`. Raises Refused unless run, protocol and sizes are as planned."""
-    join = parse(data).join
+    message = parse(data)
+    join = message.join
+    if message.HasField("ahead"):
+        raise Refused("INVALID_ARGUMENT", f"user {join.user!r} sent features beside its Join")
     if join.protocol != PROTOCOL:
         raise Refused("FAILED_PRECONDITION", f"protocol {join.protocol}, but this edge speaks {PROTOCOL}")
     if join.run != plan.run:

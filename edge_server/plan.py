@@ -10,6 +10,7 @@ import torch
 from edge_server.participation import Draw, Mask
 from protos.codings import WHOLE, Codings
 from protos.frames import largest_frame
+from protos.sizes import RIDING
 from protos.tensors import Spec, agreed
 
 _ENVELOPE = 4096
@@ -68,10 +69,10 @@ class UserPlan:
 
     @property
     def largest_message(self) -> int:
-        """Bytes of the largest message either side may send for this user."""
+        """Bytes of the largest message either side may send for this user; features may ride with feedback."""
         samples = max(self.batch, self.validation_batch)
         values = max(math.prod(self.feature_shape), math.prod(self.output_shape))
-        return samples * values * self.dtype.itemsize + _ENVELOPE
+        return samples * values * self.dtype.itemsize + RIDING + _ENVELOPE
 
 
 @dataclass(frozen=True)

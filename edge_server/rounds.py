@@ -94,6 +94,7 @@ class Rounds:
 
     async def run(self) -> list[bytes]:
         """All rounds; SHA-256 of every user's parameters, in scenario order. Raises RunFailed."""
+        await self.cell.assemble()
         await self._ready(self.cell.plan.first)
         for t in range(self.cell.plan.first, self.cell.plan.rounds):
             await self.round(t)

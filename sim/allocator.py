@@ -7,6 +7,7 @@ The numbers do not depend on either.
 
 import ctypes
 import gc
+from functools import cache
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 _KEEP = 1 << 30
@@ -24,7 +25,11 @@ def keep_buffers() -> bool:
     return all(mallopt(name, value) for name, value in settings)
 
 
+@cache
 def keep_objects() -> None:
-    """What is there now stays: it is not looked through for cycles again, and what comes later not as often."""
+    """What is there now stays: it is not looked through for cycles again, and what comes later not as often.
+
+    Once in a process: what a run leaves behind is garbage for the next one.
+    """
     gc.freeze()
     gc.set_threshold(_NEW_OBJECTS)

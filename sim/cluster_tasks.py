@@ -38,15 +38,19 @@ def each(
     A task whose process dies is tried once more. Ends early, and gives up what is under way, when `stop` says so.
     """
     ray = ray_itself()
+    most = max((node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]), default=0)
     remote, usual = ray.remote(task), {"num_returns": 2, "max_retries": 1, "scheduling_strategy": "SPREAD"}
     waiting, under_way = deque(enumerate(orders)), dict[Any, tuple[int, Any]]()
     try:
         while (waiting or under_way) and not stop():
             while waiting and (at_once is None or len(under_way) < at_once):
                 index, order = waiting.popleft()
+                if order.cores > most:
+                    yield index, Lost(f"it asks for {order.cores} cores (threads), the largest machine has {most:g}")
+                    continue
                 head, body = remote.options(num_cpus=order.cores, **usual).remote(order.content)
                 under_way[head] = index, body
-            for head in ray.wait([*under_way], timeout=_POLL)[0]:
+            for head in ray.wait([*under_way], timeout=_POLL)[0] if under_way else ():
                 index, body = under_way.pop(head)
                 yield index, _fetched(ray, head, body)
     finally:

@@ -17,7 +17,7 @@ def warn(result: Result, screen: Screen) -> None:
     """Notes what the numbers do not show: users left out of slots, utilities that the dual box was not made for."""
     for one in (result, *result.compared):
         for user, utility in one.summary["utility_mean"].items():
-            if utility is None and one.summary["rounds"]:
+            if utility is None and one.summary["rounds"] and one.summary["fairness_mean"] is None:
                 screen.note(f"note: {one.name}: user {user!r} was never heard in time, so fairness is not defined")
         if rejected := one.summary["rejected"]:
             screen.note(

@@ -10,6 +10,7 @@ from protos import PROTOCOL
 from protos import edge_pb2 as pb
 from protos.codings import WHOLE, Codings
 from protos.sender import Sender
+from protos.sizes import RIDING
 from protos.tensors import agreed, unpack, wire_dtype
 from user_client.user import Feedback, User
 
@@ -23,9 +24,6 @@ _FEATURES, _FEEDBACK = 0, 2
 
 
 _OWED = "owed"
-
-_RIDES = 4096
-"""Bytes of features that go in one message with the feedback before; the edge need not wait for larger ones."""
 
 
 class Kept(NamedTuple):
@@ -114,7 +112,7 @@ class Session:
         answers, due = self.hear(data)
         yield from answers
         if due is not None:
-            yield from self.answer(due, self.user.feedback(unpack(due.outputs, self.outputs)))
+            yield from self.answer(due, self.feedback(due))
 
     def hear(self, data: bytes) -> Heard:
         """Takes in one message of the edge; feedback is left to be given. Raises as `react`."""
@@ -182,13 +180,17 @@ class Session:
     def _on_outputs(self, message: pb.Outputs) -> Heard:
         return Heard([self._report(message)]) if message.key.slot == self._slots else Heard([], message)
 
+    def feedback(self, due: pb.Outputs) -> Feedback:
+        """What the user makes of the outputs that were `due`. Raises BadTensor, or what the user raises."""
+        return self.user.feedback(unpack(due.outputs, self.outputs))
+
     def answer(self, due: pb.Outputs, given: Feedback) -> Iterator[bytes]:
         """`given` for the outputs that were `due`, and the next slot's features where they go ahead."""
         t, i = due.key.round, due.key.slot
         answer = self._feedback(due.key, given)
         if not self._ahead or i + 1 == self._slots:
             yield answer.SerializeToString()
-        elif self._slot_features.nbytes <= _RIDES:
+        elif self._slot_features.nbytes <= RIDING:
             self._pack(t, i + 1, self.user.features(t, i + 1), answer.ahead)
             yield answer.SerializeToString()
         else:

@@ -4,12 +4,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
-from torch import Tensor
-
 from protos import edge_pb2 as pb
-from protos.tensors import BadTensor, unpack_together
+from protos.tensors import unpack_together
 from user_client.session import Session
-from user_client.user import feedback_together
+from user_client.user import Feedback, feedback_together
 
 T = TypeVar("T")
 
@@ -63,19 +61,18 @@ def _alike(due: list[_Due]) -> list[list[_Due]]:
 
 
 def _give_feedback(due: list[_Due]) -> None:
-    feedback = feedback_together([one.session.user for one in due], _unpacked(due))
-    for one, given in zip(due, feedback, strict=True):
+    for one, given in zip(due, _feedback(due), strict=True):
         one.answers.extend(_of(one.session, lambda: [*one.session.answer(one.outputs, given)]))  # noqa: B023
 
 
-def _unpacked(due: list[_Due]) -> Tensor:
-    """All outputs [N, B, ...output_shape]. Raises UserFailed for the first user whose outputs are bad."""
+def _feedback(due: list[_Due]) -> list[Feedback]:
+    """In one go; if that fails, one by one, to find whose fault it is."""
+    sessions, spec = [one.session for one in due], due[0].session.outputs
     try:
-        return unpack_together([one.outputs.outputs for one in due], due[0].session.outputs)
-    except BadTensor:
-        for one in due:
-            _of(one.session, lambda: unpack_together([one.outputs.outputs], one.session.outputs))  # noqa: B023
-        raise
+        outputs = unpack_together([one.outputs.outputs for one in due], spec)
+        return feedback_together([session.user for session in sessions], outputs)
+    except Exception:
+        return [_of(one.session, lambda: one.session.feedback(one.outputs)) for one in due]  # noqa: B023
 
 
 def _of(session: Session, function: Callable[[], T]) -> T:

@@ -18,6 +18,8 @@ from user_client.tasks.base import Place, Task, held_out
 
 _DEFAULT_STEP = 0.1
 _FRONT, _HEAD, _ADVERSARY = range(3)
+_SPLIT = 32_768
+"""Samples from which torch shares out one sum among threads, and rounds it otherwise than a row of a block."""
 
 
 class Feedback(NamedTuple):
@@ -92,7 +94,8 @@ class User:
     @property
     def together(self) -> bool:
         """Its feedback has the same bits in one call with others' (`feedback_together`)."""
-        return self._head is None and self.task.loss == "squared" and not self._held_out and not self.trainable_front
+        alike = self._head is None and self.task.loss == "squared" and self.batch < _SPLIT
+        return alike and not self._held_out and not self.trainable_front
 
     @property
     def head(self) -> nn.Module | None:

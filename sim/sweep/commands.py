@@ -49,7 +49,9 @@ def sweep(
     screen = Screen(quiet)
     with errors(), Interrupts().caught() as interrupts:
         if address and transport == "ray":
-            raise typer.BadParameter("--address spreads runs over a cluster, each in memory or over grpc; not with ray")
+            raise typer.BadParameter(
+                "--address (or RAY_ADDRESS) spreads runs over a cluster: in memory or grpc, not ray"
+            )
         planned = plan(scenario, over, seeds, sets, transport)
         if planned.compared:
             screen.note("note: compare is left out; sweep what its entries change")

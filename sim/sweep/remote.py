@@ -2,11 +2,14 @@
 
 import io
 import json
+import os
 import shutil
 import tarfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
+
+import psutil
 
 from sim.allocator import keep_buffers, keep_objects
 from sim.cluster_tasks import Lost, Order, each
@@ -16,18 +19,27 @@ from sim.runner import Watcher, run
 from sim.scenario import ScenarioErrors, load
 from sim.sweep.plan import Planned
 
-_RUN = "run"
+_RUN, _MINE = "run", "equiran-sweep-"
 
 
 def run_there(scenario: bytes) -> tuple[bytes, bytes]:
     """On a machine of the cluster, the run of this effective scenario: how it ended, as JSON; its folder, as tar."""
     keep_buffers()
     keep_objects()
-    with TemporaryDirectory(prefix="equiran-sweep-") as folder:
+    _clear()
+    with TemporaryDirectory(prefix=f"{_MINE}{os.getpid()}-") as folder:
         file, out = Path(folder) / "scenario.yaml", Path(folder) / _RUN
         file.write_bytes(scenario)
         ended = ended_as(lambda: _run(file, out))
         return json.dumps(ended._asdict()).encode(), _packed(out)
+
+
+def _clear() -> None:
+    """Puts away what killed processes left behind on this machine."""
+    for left in Path(gettempdir()).glob(f"{_MINE}*"):
+        pid = left.name.removeprefix(_MINE).partition("-")[0]
+        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _run(file: Path, out: Path) -> tuple[str, float]:

@@ -211,7 +211,7 @@ def test_a_user_that_hangs_up_between_its_features_and_its_leave_is_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Features that were on their way when all were told to leave are no Leave."""
-    monkeypatch.setattr(user_client.session, "_RIDES", 0)
+    monkeypatch.setattr(user_client.session, "RIDING", 0)
     asyncio.run(hang_up(sim.build.blueprint(runs.loaded(tmp_path, runs.kernel(many=1)).scenario, "run")))
 
 
@@ -251,3 +251,14 @@ def test_users_step_beside_the_edge_unless_they_wait_for_a_gradient(
     slot = ["apply", "apply"]
     slot.insert(place, "backward")
     assert order == slot * 3
+
+
+@pytest.mark.parametrize("trunk", [False, True], ids=["stream", "trunk"])
+def test_the_largest_features_that_ride_fit_beside_the_largest_feedback(tmp_path: Path, trunk: bool) -> None:
+    x = np.random.default_rng(0).normal(size=(1, 3, 2, 32, 32)).astype(np.float32)
+    tree = runs.arrays(tmp_path, x, np.zeros((1, 3, 2, 32), np.float32), "squared", trunk=trunk)
+    tree["edge"]["encoder"] = {"kind": "linear", "outputs": 32, "initial": "default"}
+    for user in tree["users"]:
+        user["head"] = {"kind": "linear"}
+    memory, grpc = (runs.run(tmp_path / transport, tree, transport) for transport in TRANSPORTS)
+    assert memory.digest == grpc.digest is not None

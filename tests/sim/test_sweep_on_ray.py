@@ -84,6 +84,23 @@ def test_a_task_that_dies_or_raises_is_told_and_the_others_come_back(cluster: No
     assert came[2] == Lost("ValueError: no such order")
 
 
+def test_what_a_killed_process_left_is_put_away_by_the_next_run(tmp_path: Path, cluster: None) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left = Path(tempfile.gettempdir()) / f"equiran-sweep-{ended.pid}-x"
+    left.mkdir()
+    planned = plan(runs.write(tmp_path, runs.kernel()), ["slots=2"], 1, [], "memory")
+    run_on_cluster(planned.runs, tmp_path / "there", None, lambda _k, _how: None, lambda: False)
+    assert not left.exists()
+
+
+def test_more_cores_than_any_machine_has_are_a_failure(cluster: None) -> None:
+    came = dict(each(lambda order: (order, order), [Order(b"a", 999), Order(b"b", 1)], None, lambda: False))
+    assert isinstance(came[0], Lost)
+    assert came[0].why.startswith("it asks for 999 cores (threads), the largest machine has ")
+    assert came[1] == Brought(b"b", b"b")
+
+
 def test_a_stop_gives_up_what_is_under_way(tmp_path: Path, cluster: None) -> None:
     planned = plan(runs.write(tmp_path, runs.kernel(rounds=100_000, slots=4)), [STEPS], 1, [], "memory")
     looks = iter([False, False, True, True, True])
@@ -126,5 +143,5 @@ def test_a_cluster_and_a_ray_of_each_runs_own_do_not_go_together(tmp_path: Path)
     file = runs.write(tmp_path, runs.kernel(rounds=2, slots=4))
     told = asked(file, "--over", STEPS, "--address", "127.0.0.1:1", "--transport", "ray", "--out", tmp_path / "out")
     assert told.exit_code == 2
-    assert "--address spreads runs over a cluster" in " ".join(told.stderr.split())
+    assert "--address (or RAY_ADDRESS) spreads runs over a cluster" in " ".join(told.stderr.split())
     assert not (tmp_path / "out").exists()

@@ -86,7 +86,7 @@ def test_with_a_trainable_front_a_slot_is_features_feedback_and_the_next_feature
 @pytest.fixture
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
     """All features count as large: they go in a message of their own."""
-    monkeypatch.setattr(user_client.session, "_RIDES", 0)
+    monkeypatch.setattr(user_client.session, "RIDING", 0)
 
 
 def test_small_features_ride_with_the_feedback_and_outputs_with_what_ends_the_slot() -> None:

@@ -126,3 +126,17 @@ def test_what_comes_in_one_turn_is_answered_in_it_and_a_failure_reaches_its_own_
         waiting[1].cancel()
 
     asyncio.run(go())
+
+
+def test_a_user_whose_own_code_fails_is_named_and_the_others_are_not() -> None:
+    together, _ = crew(MIXED[2], MIXED[5])
+    together[1].user.labels = torch.zeros(3, dtype=torch.float64)
+    good = outputs(0, torch.zeros(5, 1, dtype=torch.float64))
+    with pytest.raises(UserFailed, match="ffffff") as caught:
+        react_together([Message(one, good) for one in together])
+    assert "size" in str(caught.value.__cause__)
+
+
+def test_batches_that_torch_would_share_out_among_threads_are_answered_alone() -> None:
+    assert session("a", batch=32_767).together
+    assert not session("a", batch=32_768).together
