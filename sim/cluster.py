@@ -24,6 +24,7 @@ from sim import checkpoints
 from sim.actors import EdgeActor, HostActor, News
 from sim.build import Blueprint
 from sim.checkpoints import joined, taken_apart
+from sim.keys import keys_of, pack_connections, pack_guard
 from sim.local import LOOPBACK, Hooks, Outcome, ProcessLost
 from sim.placement import Node, node_of_edge, nodes_of_hosts, shares
 from sim.ray_environment import prepare_environment, short_tmp
@@ -100,10 +101,14 @@ class _Run:
         self._edge = self._on(edge_node, EdgeActor).remote(recipe, edge, task, pace, _EDGE_GRACE)
         self._edge_name = self._name("the edge", edge_node)
         placed = shares(len(design.plan.users), design.scenario.hosts, int(sum(node.cores for node in nodes)) or 1)
+        self._keys = keys_of(design.scenario)
         self._hosts: dict[Any, _Name] = {}
+        self._connections: dict[Any, bytes] = {}
         for share, node in zip(placed, nodes_of_hosts(len(placed), nodes, edge_node), strict=True):
             host = self._on(node, HostActor).remote(recipe, share, users(share), _HOST_GRACE)
             self._hosts[host] = self._name(f"users {_range(design, share)}", node)
+            names = [design.plan.users[k].name for k in share]
+            self._connections[host] = pack_connections(self._keys.connections(names))
         self._users, self._patience = len(design.plan.users), design.plan.patience
         self._lives: dict[Any, _Name] = {}
 
@@ -118,10 +123,13 @@ class _Run:
 
     def go(self) -> Outcome:
         try:
-            address = self._get(self._edge.listen.remote(self._interface), self._edge_name)
+            guard = pack_guard(self._keys.guard(self._interface))
+            address = self._get(self._edge.listen.remote(self._interface, guard), self._edge_name)
             self._prepare()
             self._tell_places()
-            self._lives = {host.live.remote(address): name for host, name in self._hosts.items()}
+            self._lives = {
+                host.live.remote(address, self._connections[host]): name for host, name in self._hosts.items()
+            }
             self._edge.run.remote()
             return self._watch()
         finally:
