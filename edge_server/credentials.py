@@ -130,7 +130,8 @@ class ByCertificate:
         return None if self.revoked is None else Revocations(Path(self.revoked))
 
     def bind(self, server: grpc.aio.Server, address: str) -> int:
-        """With TLS."""
+        """With TLS. Raises OSError or ValueError if the list of revoked certificates cannot be read."""
+        _ = self.revocations
         pair = (self.key.encode(), self.chain.encode())
         credentials = grpc.ssl_server_credentials([pair], self.authority.encode(), require_client_auth=True)
         return server.add_secure_port(address, credentials)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sim.overrides import USER_CAP, is_crowd, name_of
-from sim.security import read_token
+from sim.security import missing, read_token
 from sim.yaml_lines import Node, Problem, Scalar, get
 
 RESERVED = frozenset({"checkpoints"})
@@ -262,3 +262,7 @@ def _secured(root: Node) -> Iterator[Problem]:
                 read_token(place.value if key == "file" else None, place.value)
             except ValueError as error:
                 yield Problem(place.where, f"security.{key}", str(error))
+    folder = get(root, "security", "folder")
+    if folder and isinstance(folder.value, str) and (lacks := missing(folder.value)):
+        message = f"{folder.value} has no {', '.join(lacks)}; make them with: equiran certs {folder.value}"
+        yield Problem(folder.where, "security.folder", message)

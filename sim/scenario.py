@@ -17,7 +17,7 @@ from sim.compression import Compression, Rounded
 from sim.cross import cross_problems
 from sim.overrides import USER_CAP, UnknownPath, expanded, is_crowd, name_of, override, setting
 from sim.participation import Takes
-from sim.security import Token
+from sim.security import Mtls, Token
 from sim.yaml_lines import Node, Problem, Unreadable, descendants, get, plain, read, where
 from user_client.config import User
 
@@ -90,7 +90,7 @@ class _Tree(Config, Generic[Users]):
     deadline: Annotated[float, Field(gt=0)] | None = None
     patience: Annotated[float, Field(gt=0)] = 60.0
     on_user_failure: OnFailure = Field(default_factory=_by_deadline)
-    security: Token | None = None
+    security: Token | Mtls | None = None
     record: Record = Record()
 
 
@@ -274,9 +274,9 @@ def _line(problem: Problem) -> int:
     return int(line) if line.isdecimal() else 0
 
 
-_FILE_KEYS = {"arrays": "path", "trace": "path", "routed_mtl": "policy", "token": "file"}
+_FILE_KEYS = {"arrays": "path", "trace": "path", "routed_mtl": "policy", "token": "file", "mtls": "folder"}
 _FILE = "task.path"
-_DOTTED = (_FILE, "radio.path", "radio.power.policy", "security.file")
+_DOTTED = (_FILE, "radio.path", "radio.power.policy", "security.file", "security.folder")
 """How the keys of overrides end that name a file."""
 
 

@@ -26,6 +26,16 @@ class Token(Config):
         return self
 
 
+class Mtls(Config):
+    """TLS, with a certificate of the edge and certificates of users; `folder` as `equiran certs` writes it.
+
+    Without a folder they are made up for the run, and stay in memory.
+    """
+
+    kind: Literal["mtls"]
+    folder: str | None = None
+
+
 def read_token(file: str | None, env: str | None) -> str:
     """The token in a file, or else in an environment variable. Raises ValueError, which never shows it."""
     place = file if file is not None else f"environment variable {env}"
@@ -40,3 +50,8 @@ def read_token(file: str | None, env: str | None) -> str:
     if not _TOKEN.fullmatch(token := said.strip()):
         raise ValueError(f"{place} holds no token: 16 to 1024 visible ASCII characters, no spaces")
     return token
+
+
+def missing(folder: str) -> list[str]:
+    """What an edge needs of a folder of certificates, and is not there."""
+    return [name for name in ("ca.pem", "edge.pem", "edge.key", "revoked.txt") if not (Path(folder) / name).is_file()]

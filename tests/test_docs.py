@@ -40,6 +40,7 @@ MODELS: dict[type[BaseModel], str] = {
     tree.Record: "Record",
     tree.Comparison: "Comparison",
     security.Token: "Security token",
+    security.Mtls: "Security mtls",
     compression.Compression: "Compression",
     compression.TopK: "Top k",
     tree.Crowd: "Crowd",
