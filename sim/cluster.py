@@ -101,7 +101,7 @@ class _Run:
         self._edge = self._on(edge_node, EdgeActor).remote(recipe, edge, task, pace, _EDGE_GRACE)
         self._edge_name = self._name("the edge", edge_node)
         placed = shares(len(design.plan.users), design.scenario.hosts, int(sum(node.cores for node in nodes)) or 1)
-        self._keys = keys_of(design.scenario)
+        self._keys = keys_of(design.scenario.security)
         self._hosts: dict[Any, _Name] = {}
         self._connections: dict[Any, bytes] = {}
         for share, node in zip(placed, nodes_of_hosts(len(placed), nodes, edge_node), strict=True):

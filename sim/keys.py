@@ -10,9 +10,8 @@ from typing import Any, NamedTuple, Protocol
 
 from edge_server.credentials import OPEN, ByCertificate, ByToken, Guard, Open
 from edge_server.judge import RunFailed
-from sim.scenario import Scenario
+from sim.security import Security, read_token
 from sim.security import Token as FromToken
-from sim.security import read_token
 from user_client.credentials import NOTHING, Certificate, Credentials, Nothing, Token
 
 _GUARDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (Open, ByToken, ByCertificate)}
@@ -107,9 +106,8 @@ def _named() -> Iterator[None]:
         raise NoKeys(f"security: {error}") from None
 
 
-def keys_of(scenario: Scenario) -> Keys:
-    """What the scenario names, or made up for this run. Raises NoKeys."""
-    security = scenario.security
+def keys_of(security: Security | None) -> Keys:
+    """What a scenario's security names, or made up for this run. Raises NoKeys."""
     if security is None:
         return _Same(OPEN, NOTHING)
     if isinstance(security, FromToken):

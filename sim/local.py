@@ -98,7 +98,7 @@ async def _over_grpc(design: Blueprint, step: Step, hooks: Hooks) -> Outcome:
     compute = OneThread(design.scenario.threads.edge)
     tasks = build_server_tasks(design, hooks.on_event, hooks.on_task)
     rounds = build_rounds(design, step, cell, compute, tasks.then(hooks.on_round), hooks.on_event, tasks)
-    keys = keys_of(design.scenario)
+    keys = keys_of(design.scenario.security)
     connections = keys.connections([user.name for user in design.plan.users])
     server = await serve(cell, LOOPBACK, guard=keys.guard(LOOPBACK))
     sessions = [build_session(design, k) for k in range(len(design.plan.users))]

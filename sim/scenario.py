@@ -17,7 +17,7 @@ from sim.compression import Compression, Rounded
 from sim.cross import cross_problems
 from sim.overrides import USER_CAP, UnknownPath, expanded, is_crowd, name_of, override, setting
 from sim.participation import Takes
-from sim.security import Mtls, Token
+from sim.security import Security
 from sim.yaml_lines import Node, Problem, Unreadable, descendants, get, plain, read, where
 from user_client.config import User
 
@@ -90,7 +90,7 @@ class _Tree(Config, Generic[Users]):
     deadline: Annotated[float, Field(gt=0)] | None = None
     patience: Annotated[float, Field(gt=0)] = 60.0
     on_user_failure: OnFailure = Field(default_factory=_by_deadline)
-    security: Token | Mtls | None = None
+    security: Security | None = None
     record: Record = Record()
 
 

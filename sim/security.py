@@ -3,7 +3,7 @@
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
@@ -34,6 +34,9 @@ class Mtls(Config):
 
     kind: Literal["mtls"]
     folder: str | None = None
+
+
+Security: TypeAlias = Token | Mtls
 
 
 def read_token(file: str | None, env: str | None) -> str:

@@ -42,13 +42,16 @@ def slot(
     slots: Annotated[int, typer.Option(min=1, help="slots to measure of each kind")] = 500,
     hosts: Annotated[str, typer.Option(metavar=_HOSTS, help="processes for the users, as in a scenario")] = "auto",
     policy: Annotated[PolicyName | None, typer.Option(help="what a radio with this power policy adds")] = None,
+    mtls: Annotated[
+        bool, typer.Option("--mtls", help="what TLS with certificates on both sides adds, in turns")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Measure a slot over gRPC beside the same maths in one process and a bare echo, turn by turn.
 
     Example: equiran bench slot --users 8 --batch 25 --encoder lenet
     """
-    load = slots_.Load(users, batch, encoder, slots, _hosts(hosts))
+    load = slots_.Load(users, batch, encoder, slots, _hosts(hosts), mtls)
     try:
         found = slots_.report(load, slots_.measure(load))
     except WorkerFailed as error:
@@ -74,6 +77,10 @@ def _tell_slot(found: dict[str, Any]) -> None:
     say_table([found["breakdown"]], "of which, over gRPC")
     if power := found.get("power"):
         say_table([power], "a radio beside it: one call of the policy, and everything the radio does in a slot")
+    if "mtls_ms" in found:
+        low, high = found["mtls_cost_quartiles"]
+        cost = f"{found['mtls_cost']:+.1%}; half of the blocks between {low:+.1%} and {high:+.1%}"
+        say(f"with mtls {found['mtls_ms']:.2f} ms, {cost}")
     low, high = found["ratio_quartiles"]
     say(f"ratio = (wire - monolithic) / echo; half of the {found['blocks']} blocks between {low:.2f} and {high:.2f}")
     say(f"machine: {_machine(found)}")

@@ -19,9 +19,12 @@ from protos.tensors import Spec, pack
 from sim.bench.machine import machine
 from sim.bench.process import Worker, ended
 from sim.build import Blueprint, blueprint
+from sim.keys import Keys, keys_of, pack_connections, pack_guard
+from sim.local import LOOPBACK
 from sim.placement import Hosts, shares
 from sim.recipe import to_recipe
 from sim.scenario import Scenario
+from sim.security import Mtls
 from sim.step import Step
 
 Encoder = Literal["lenet", "mlp", "linear"]
@@ -43,13 +46,17 @@ _ENCODERS: dict[Encoder, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Load:
-    """users with `batch` rainbow images a slot each, on hosts as in a scenario; at least `slots` slots of each kind."""
+    """users with `batch` rainbow images a slot each, on hosts as in a scenario; at least `slots` slots of each kind.
+
+    mtls: the same over TLS with certificates takes turns, too.
+    """
 
     users: int
     batch: int
     encoder: Encoder
     slots: int
     hosts: Hosts
+    mtls: bool = False
 
 
 class Blocks(NamedTuple):
@@ -66,6 +73,24 @@ class Blocks(NamedTuple):
     """The largest between wire and monolithic in the first slots, before rounding has had time to grow."""
     bytes_up: NDArray[np.int64]
     bytes_down: NDArray[np.int64]
+    mtls: Floats | None = None
+    """As `wire`, with certificates."""
+
+
+class _Cell(NamedTuple):
+    """An edge and its hosts."""
+
+    edge: Worker
+    hosts: list[Worker]
+
+
+class _Contenders(NamedTuple):
+    """Who takes turns. secured: a cell with certificates, if one was asked for."""
+
+    plain: _Cell
+    secured: list[_Cell]
+    monolith: Worker
+    echo: Worker
 
 
 def design_of(load: Load) -> Blueprint:
@@ -126,42 +151,57 @@ def _zeros(spec: Spec) -> Tensor:
 def measure(load: Load) -> Blocks:
     """Runs all three, block by block. Raises WorkerFailed."""
     design = design_of(load)
-    with _contenders(load, design) as (edge, hosts, monolith, echo):
-        blocks = [_turn(edge, monolith, echo, design) for _ in range(design.plan.rounds)]
-        users = [seconds for host in hosts for seconds in host.hear()["seconds"]]
-        edge.tell("everybody is gone")
-        echo.tell(0)
+    with _contenders(load, design) as contenders:
+        blocks = [_turn(contenders, design, number) for number in range(design.plan.rounds)]
+        for cell in contenders.secured:
+            cell.edge.tell("go")
+        users = [seconds for host in contenders.plain.hosts for seconds in host.hear()["seconds"]]
+        for cell in (contenders.plain, *contenders.secured):
+            cell.edge.tell("everybody is gone")
+        contenders.echo.tell(0)
     return _gathered(blocks, users)
 
 
 @contextmanager
-def _contenders(load: Load, design: Blueprint) -> Iterator[tuple[Worker, list[Worker], Worker, Worker]]:
+def _contenders(load: Load, design: Blueprint) -> Iterator[_Contenders]:
     workers: list[Worker] = []
 
     def start(module: str, task: dict[str, Any]) -> Worker:
         workers.append(Worker(f"sim.bench.{module}", task))
         return workers[-1]
 
+    def start_cell(keys: Keys) -> _Cell:
+        edge = start("wire", {"recipe": recipe, "guard": pack_guard(keys.guard(LOOPBACK)).decode()})
+        task = {"recipe": recipe, "address": edge.hear()["address"]}
+        shown = [pack_connections(keys.connections([names[k] for k in share])).decode() for share in placed]
+        hosts = zip(placed, shown, strict=True)
+        return _Cell(edge, [start("wire", {**task, "users": share, "connections": own}) for share, own in hosts])
+
     recipe, sizes = to_recipe(design, Step(_STEP)), exchanges(design)
+    names = [user.name for user in design.plan.users]
+    placed = shares(load.users, load.hosts, joblib.cpu_count())
     with ended(workers):
         echo = start("echo", {"users": load.users, "exchanges": sizes})
         monolith = start("monolith", {"recipe": recipe})
-        edge = start("wire", {"recipe": recipe})
-        placed = shares(load.users, load.hosts, joblib.cpu_count())
         address = echo.hear()["address"]
         for share in placed:
             start("echo", {"address": address, "exchanges": sizes, "streams": len(share)})
-        address = edge.hear()["address"]
-        hosts = [start("wire", {"recipe": recipe, "users": share, "address": address}) for share in placed]
+        plain = start_cell(keys_of(None))
+        secured = [start_cell(keys_of(Mtls(kind="mtls")))] if load.mtls else []
         monolith.hear()
-        yield edge, hosts, monolith, echo
+        yield _Contenders(plain, secured, monolith, echo)
 
 
-def _turn(edge: Worker, monolith: Worker, echo: Worker, design: Blueprint) -> dict[str, Any]:
-    """One block of each; the edge has begun its own when the turn begins, and begins the next one last."""
-    wire = edge.hear()
-    turn = {"wire": wire, "monolithic": monolith.ask("go"), "echo": echo.ask(design.plan.slots)}
-    edge.tell("go")
+def _turn(contenders: _Contenders, design: Blueprint, number: int) -> dict[str, Any]:
+    """One block of each; the plain edge has begun its own when the turn begins, and begins the next one last.
+
+    The secured one's first block warms up, before any turn.
+    """
+    plain, secured, monolith, echo = contenders
+    wire = plain.edge.hear()
+    mtls = [cell.edge.ask("go") if number else cell.edge.hear() for cell in secured]
+    turn = {"wire": wire, "mtls": mtls, "monolithic": monolith.ask("go"), "echo": echo.ask(design.plan.slots)}
+    plain.edge.tell("go")
     return turn
 
 
@@ -183,6 +223,7 @@ def _gathered(turns: list[dict[str, Any]], users: list[list[float]]) -> Blocks:
         loss_difference=_loss_difference(turns[0]),
         bytes_up=of("wire", "bytes_up"),
         bytes_down=of("wire", "bytes_down"),
+        mtls=np.array([turn["mtls"][0]["slot"] for turn in kept]) if kept[0]["mtls"] else None,
     )
 
 
@@ -217,8 +258,18 @@ def report(load: Load, blocks: Blocks) -> dict[str, Any]:
         "bytes_up": int(np.median(blocks.bytes_up)),
         "bytes_down": int(np.median(blocks.bytes_down)),
         "loss_difference": blocks.loss_difference,
+        **_secured(blocks),
         "machine": machine(),
     }
+
+
+def _secured(blocks: Blocks) -> dict[str, Any]:
+    """What certificates add to a slot, as a share of it: of the medians over all slots, and its spread over blocks."""
+    if blocks.mtls is None:
+        return {}
+    by_block = np.median(blocks.mtls, axis=1) / np.median(blocks.wire, axis=1) - 1
+    cost, quartiles = _ms(blocks.mtls) / _ms(blocks.wire) - 1, np.quantile(by_block, (0.25, 0.75))
+    return {"mtls_ms": _ms(blocks.mtls), "mtls_cost": cost, "mtls_cost_quartiles": quartiles.tolist()}
 
 
 def _ratio(wire: Any, monolithic: Any, echo: Any) -> Any:

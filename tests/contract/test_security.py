@@ -183,7 +183,7 @@ def test_a_failing_run_does_not_tell_its_token(tmp_path: Path, token: Path, monk
             self.guard = lambda _address: guard
             self.connections = lambda users: [sim.keys.Connection(range(len(users)), shown)]
 
-    monkeypatch.setattr(sim.local, "keys_of", lambda _scenario: Two(ByToken("another-" + SECRET), Token(SECRET)))
+    monkeypatch.setattr(sim.local, "keys_of", lambda _security: Two(ByToken("another-" + SECRET), Token(SECRET)))
     with pytest.raises(RunError) as caught:
         runs.run(tmp_path, TREE, "grpc")
     assert "UNAUTHENTICATED" in str(caught.value)

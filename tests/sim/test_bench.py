@@ -18,7 +18,7 @@ from sim.placement import shares
 from sim.scenario import load
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios" / "owo_fmtl"
-LOAD = Load(users=2, batch=3, encoder="lenet", slots=6, hosts=1)
+LOAD = Load(users=2, batch=3, encoder="lenet", slots=6, hosts=1, mtls=True)
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +26,9 @@ def blocks():
     return measure(LOAD)
 
 
-def test_every_slot_is_measured_in_all_three_ways(blocks):
-    for times in (blocks.wire, blocks.monolithic, blocks.echo, blocks.forward, blocks.backward, blocks.user):
+def test_every_slot_is_measured_in_every_way(blocks):
+    ways = (blocks.wire, blocks.monolithic, blocks.echo, blocks.mtls)
+    for times in (*ways, blocks.forward, blocks.backward, blocks.user):
         assert times.shape == (1, LOAD.slots)
         assert (times > 0).all()
 
@@ -52,6 +53,8 @@ def test_the_ratio_is_made_of_the_times_beside_it(blocks):
     assert found["ratio"] == pytest.approx((found["wire_ms"] - found["monolithic_ms"]) / found["echo_ms"])
     assert found["wire_ms"] == pytest.approx(1e3 * np.median(blocks.wire))
     assert found["slots"] == LOAD.slots
+    assert found["mtls_cost"] == pytest.approx(found["mtls_ms"] / found["wire_ms"] - 1)
+    assert "mtls_ms" not in report(LOAD, blocks._replace(mtls=None))
     assert set(found["breakdown"]) == {"user_ms", "wire_ms", "edge_forward_ms", "edge_backward_ms"}
     assert {"cores", "torch", "grpc"} <= set(found["machine"])
 
@@ -65,14 +68,15 @@ def test_a_load_becomes_whole_blocks_and_a_warm_up():
 def test_slot_command_measures_what_it_is_asked_and_prints_one_json_object(blocks, monkeypatch):
     asked = []
     monkeypatch.setattr(sim.bench.slot, "measure", lambda load: asked.append(load) or blocks)
-    options = ["--users", "2", "--batch", "3", "--slots", "6", "--hosts", "5"]
+    options = ["--users", "2", "--batch", "3", "--slots", "6", "--hosts", "5", "--mtls"]
     result = CliRunner().invoke(app, ["slot", *options, "--json"])
     assert result.exit_code == 0, result.output
-    assert asked == [Load(users=2, batch=3, encoder="lenet", slots=6, hosts=5)]
+    assert asked == [Load(users=2, batch=3, encoder="lenet", slots=6, hosts=5, mtls=True)]
     assert {"wire_ms", "monolithic_ms", "echo_ms", "ratio", "breakdown"} <= set(json.loads(result.stdout))
     told = CliRunner().invoke(app, ["slot", *options])
     assert told.exit_code == 0, told.output
     assert "ratio = (wire - monolithic) / echo" in told.stdout
+    assert "with mtls " in told.stdout
 
 
 @pytest.mark.parametrize("options", [["--users", "0"], ["--hosts", "0"], ["--hosts", "many"], ["--hosts", "-1"]])
