@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NoReturn, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import grpc
 from grpc_health.v1 import health_pb2
@@ -103,9 +103,8 @@ class _Doorkeeper(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # gene
         return len(said) == 1 and hmac.compare_digest(said[0], self._expected)
 
 
-async def _turn_away(_: Any, context: Any) -> NoReturn:
+async def _turn_away(_: Any, context: Any) -> None:
     await context.abort(grpc.StatusCode.UNAUTHENTICATED, "no token, or not the right one")
-    raise AssertionError
 
 
 @dataclass(frozen=True)
@@ -139,7 +138,7 @@ class ByCertificate:
     def speaker(self, context: Any) -> "Speaker | None":
         """Whoever the certificate names. Raises Refused if it is revoked."""
         shown = context.auth_context()
-        names = [name.decode(errors="replace") for name in shown.get("x509_subject_alternative_name", ())]
+        names = [name.decode(errors="replace") for name in shown.get("peer_uri", ())]
         users = frozenset(name.removeprefix(USER_URI) for name in names if name.startswith(USER_URI))
         speaker = Speaker(users, fingerprint(shown["x509_pem_cert"][0].decode()))
         if self.revocations is not None:

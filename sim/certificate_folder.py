@@ -4,7 +4,7 @@ ca.pem, ca.key; edge.pem, edge.key; users/NAME.pem, .key; hosts/NAME.pem, .key; 
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -69,13 +69,23 @@ def edge_pair(folder: Path, address: str) -> Pair:
     return pair
 
 
+def require_all(folder: Path, users: Sequence[str]) -> None:
+    """Raises ValueError unless the edge and each of these users, or a host of it, have good certificates."""
+    pair_of(folder, "edge")
+    carried = {user for pair in _hosts(folder) for user in users_of(pair.certificate)}
+    for user in users:
+        if user not in carried:
+            pair_of(folder, f"users/{user}")
+
+
 def host_pair(folder: Path, users: Sequence[str]) -> Pair | None:
     """That of the first host, by name, that speaks for all these users. Raises ValueError."""
+    return next((pair for pair in _hosts(folder) if {*users} <= {*users_of(pair.certificate)}), None)
+
+
+def _hosts(folder: Path) -> Iterator[Pair]:
     for file in sorted((folder / "hosts").glob("*.pem")):
-        pair = pair_of(folder, f"hosts/{file.stem}")
-        if {*users} <= {*users_of(pair.certificate)}:
-            return pair
-    return None
+        yield pair_of(folder, f"hosts/{file.stem}")
 
 
 def _authority(folder: Path) -> Authority:

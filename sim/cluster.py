@@ -96,19 +96,21 @@ class _Run:
         nodes = _nodes(ray, here)
         edge_node = node_of_edge(nodes, ray.get_runtime_context().get_node_id())
         self._interface = LOOPBACK if local else edge_node.address
+        placed = shares(len(design.plan.users), design.scenario.hosts, int(sum(node.cores for node in nodes)) or 1)
+        keys = keys_of(design.scenario.security)
+        self._guard = pack_guard(keys.guard(self._interface))
+        shown = [pack_connections(keys.connections([design.plan.users[k].name for k in share])) for share in placed]
         edge, task, users = _states(design)
         pace = checkpoints.PAUSE, checkpoints.LEAST
         self._edge = self._on(edge_node, EdgeActor).remote(recipe, edge, task, pace, _EDGE_GRACE)
         self._edge_name = self._name("the edge", edge_node)
-        placed = shares(len(design.plan.users), design.scenario.hosts, int(sum(node.cores for node in nodes)) or 1)
-        self._keys = keys_of(design.scenario.security)
         self._hosts: dict[Any, _Name] = {}
         self._connections: dict[Any, bytes] = {}
-        for share, node in zip(placed, nodes_of_hosts(len(placed), nodes, edge_node), strict=True):
+        hosts = zip(placed, nodes_of_hosts(len(placed), nodes, edge_node), shown, strict=True)
+        for share, node, connections in hosts:
             host = self._on(node, HostActor).remote(recipe, share, users(share), _HOST_GRACE)
             self._hosts[host] = self._name(f"users {_range(design, share)}", node)
-            names = [design.plan.users[k].name for k in share]
-            self._connections[host] = pack_connections(self._keys.connections(names))
+            self._connections[host] = connections
         self._users, self._patience = len(design.plan.users), design.plan.patience
         self._lives: dict[Any, _Name] = {}
 
@@ -123,8 +125,7 @@ class _Run:
 
     def go(self) -> Outcome:
         try:
-            guard = pack_guard(self._keys.guard(self._interface))
-            address = self._get(self._edge.listen.remote(self._interface, guard), self._edge_name)
+            address = self._get(self._edge.listen.remote(self._interface, self._guard), self._edge_name)
             self._prepare()
             self._tell_places()
             self._lives = {

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 from edge_server.credentials import OPEN, ByCertificate, ByToken, Guard, Open
 from edge_server.judge import RunFailed
-from sim.security import Security, read_token
+from sim.security import Mtls, Security, read_token
 from sim.security import Token as FromToken
 from user_client.credentials import NOTHING, Certificate, Credentials, Nothing, Token
 
@@ -113,6 +113,14 @@ def keys_of(security: Security | None) -> Keys:
     if isinstance(security, FromToken):
         return _with_token(security)
     return _MadeUp() if security.folder is None else _Filed(security.folder)
+
+
+def check(security: Security | None, users: Sequence[str]) -> None:
+    """Raises ValueError where certificates that the scenario names are not good for the edge and all users."""
+    if isinstance(security, Mtls) and security.folder is not None:
+        from sim.certificate_folder import require_all
+
+        require_all(Path(security.folder), users)
 
 
 def _with_token(said: FromToken) -> Keys:
