@@ -1,4 +1,7 @@
-"""The edge on a socket: unpacks streams into the cell, packs errors into status codes. The only grpc file here."""
+"""The edge on a socket: unpacks streams into the cell, packs errors into status codes.
+
+With `credentials`, the only grpc file here.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -12,7 +15,10 @@ from grpc_reflection.v1alpha import reflection
 
 from edge_server.attendance import OutOfOrder, Refused
 from edge_server.cell import Cell
+from edge_server.credentials import OPEN, Guard, Speaker, Speakers
 from edge_server.judge import LIMIT
+from edge_server.messages import parse
+from edge_server.post import Line
 from protos import KEEPALIVE
 from protos import edge_pb2 as pb
 from protos.frames import BadFrame, Parcel, framed, opened
@@ -85,8 +91,9 @@ class _Seat(NamedTuple):
 class EdgeService:
     """Serves one cell. Messages stay bytes here: the cell parses them, so that it decides what a bad one means."""
 
-    def __init__(self, cell: Cell):
+    def __init__(self, cell: Cell, guard: Guard):
         self._cell = cell
+        self.speakers = Speakers(guard)
 
     async def live(self, _: Any, context: Context) -> None:
         """One user's stream, from Join to goodbye."""
@@ -100,12 +107,20 @@ class EdgeService:
 
     async def _carry(self, context: Context, trunk: _Writer[Parcel]) -> None:
         seats: dict[int, int] = {}
+        with self.speakers.admitted(context) as speaker:
+            await self._take_all(context, seats, trunk, speaker)
+        for k in seats.values():
+            self._cell.hang_up(k)
+
+    async def _take_all(
+        self, context: Context, seats: dict[int, int], trunk: _Writer[Parcel], speaker: Speaker | None
+    ) -> None:
         try:
             while isinstance(data := await context.read(), bytes):
                 for parcel in opened(data, self._cell.plan.largest_message):
-                    self._take(parcel, seats, trunk)
+                    self._take(parcel, seats, trunk, speaker)
         except asyncio.CancelledError:
-            self._lose(seats, "its host's connection broke")
+            self._lose(seats, self.speakers.why("its host's connection broke"))
             raise
         except BadFrame as error:
             self._lose(seats, str(error))
@@ -113,14 +128,12 @@ class EdgeService:
         except (OutOfOrder, Refused) as error:
             self._lose(seats, f"its host's stream ended: {error}")
             raise
-        for k in seats.values():
-            self._cell.hang_up(k)
 
-    def _take(self, parcel: Parcel, seats: dict[int, int], trunk: _Writer[Parcel]) -> None:
+    def _take(self, parcel: Parcel, seats: dict[int, int], trunk: _Writer[Parcel], speaker: Speaker | None) -> None:
         """One message of one user; the first of its seat is its Join. Raises OutOfOrder or Refused as `Cell` does."""
         k = seats.get(parcel.seat)
         if k is None:
-            seats[parcel.seat] = self._cell.join(parcel.message, _Seat(parcel.seat, trunk))
+            seats[parcel.seat] = self._join(parcel.message, _Seat(parcel.seat, trunk), speaker)
             return
         try:
             self._cell.receive(k, parcel.message)
@@ -132,21 +145,31 @@ class EdgeService:
         for k in seats.values():
             self._cell.lose(k, why)
 
+    def _join(self, data: bytes, line: Line, speaker: Speaker | None) -> int:
+        """The user whose Join is `data`, if this speaker may speak for it. Raises Refused."""
+        if speaker:
+            speaker.require(parse(data).join.user)
+        return self._cell.join(data, line)
+
     async def _converse(self, context: Context, line: _Stream) -> None:
-        first = await context.read()
-        if not isinstance(first, bytes):
-            raise Refused("INVALID_ARGUMENT", "a stream starts with Join")
-        k = self._cell.join(first, line)
+        with self.speakers.admitted(context) as speaker:
+            first = await context.read()
+            if not isinstance(first, bytes):
+                raise Refused("INVALID_ARGUMENT", "a stream starts with Join")
+            k = self._join(first, line, speaker)
+            await self._hear(context, k)
+        self._cell.hang_up(k)
+
+    async def _hear(self, context: Context, k: int) -> None:
         try:
             while isinstance(data := await context.read(), bytes):
                 self._cell.receive(k, data)
         except asyncio.CancelledError:
-            self._cell.lose(k, "its connection broke")
+            self._cell.lose(k, self.speakers.why("its connection broke"))
             raise
         except (OutOfOrder, Refused) as error:
             self._cell.lose(k, str(error))
             raise
-        self._cell.hang_up(k)
 
 
 async def _served(context: Context, writer: _Writer[Item], conversation: Awaitable[None]) -> None:
@@ -177,19 +200,20 @@ def _as_status() -> Iterator[list[tuple[grpc.StatusCode, str]]]:
 class EdgeServer:
     """A listening edge. `address` is where users find it."""
 
-    def __init__(self, server: grpc.aio.Server, address: str):
-        self._server = server
+    def __init__(self, server: grpc.aio.Server, address: str, watching: "asyncio.Task[None]"):
+        self._server, self._watching = server, watching
         self.address = address
 
     async def stop(self) -> None:
         """Ends every stream at once and frees the port."""
+        self._watching.cancel()
         await self._server.stop(None)
 
 
-async def serve(cell: Cell, host: str, port: int = 0) -> EdgeServer:
-    """Listen for the cell's users on host:port (0: any free port). Raises PortTaken."""
-    server = grpc.aio.server(options=_options(cell))
-    service = EdgeService(cell)
+async def serve(cell: Cell, host: str, port: int = 0, guard: Guard = OPEN) -> EdgeServer:
+    """Listen for the cell's users on host:port (0: any free port). guard: who they must be. Raises PortTaken."""
+    server = grpc.aio.server(interceptors=guard.interceptors(), options=_options(cell))
+    service = EdgeService(cell, guard)
     methods = {"Live": service.live} | ({"Trunk": service.trunk} if cell.plan.trunk else {})
     handlers = {name: grpc.stream_stream_rpc_method_handler(method) for name, method in methods.items()}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
@@ -198,13 +222,13 @@ async def serve(cell: Cell, host: str, port: int = 0) -> EdgeServer:
     names = (SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server)
     try:
-        bound = server.add_insecure_port(f"{host}:{port}")
+        bound = guard.bind(server, f"{host}:{port}")
     except RuntimeError as error:
         raise PortTaken(f"cannot listen on {host}:{port}: the port is taken or the address is not ours") from error
     await server.start()
     for name in ("", SERVICE):
         await health.set(name, health_pb2.HealthCheckResponse.SERVING)
-    return EdgeServer(server, f"{host}:{bound}")
+    return EdgeServer(server, f"{host}:{bound}", asyncio.create_task(service.speakers.watch()))
 
 
 def _options(cell: Cell) -> list[tuple[str, int]]:

@@ -9,6 +9,12 @@ LIVE = "/equiran.v1.Edge/Live"
 TRUNK = "/equiran.v1.Edge/Trunk"
 """A bidirectional stream per host, of serialised Frame."""
 
+AUTHORIZATION, BEARER = "authorization", "Bearer "
+"""Where a token stands: this key of a stream's metadata, and what its value begins with."""
+
+USER_URI = "equiran:user:"
+"""How a URI begins by which a certificate names a user that it speaks for."""
+
 KEEPALIVE = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),

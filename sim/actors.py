@@ -25,6 +25,7 @@ from edge_server.state import Flat, OtherShape
 from sim.allocator import keep_buffers, keep_objects
 from sim.build import RunState, build_rounds, build_server_tasks, build_session, devices
 from sim.checkpoints import LEAST, PAUSE, Pace, joined, taken_apart
+from sim.keys import ALL_ON_ONE, ANYBODY, unpack_connections, unpack_guard
 from sim.local import Outcome, ReasonLost, host, users_at
 from sim.oracle import NotConverged
 from sim.priority import yield_to_edge
@@ -142,11 +143,14 @@ class EdgeActor:
         self._grace = grace
         self._cell = Cell(self._design.plan, self._on_event, lambda: self._stop)
 
-    async def listen(self, interface: str) -> bytes:
-        """Start serving on a free port of `interface`. The address for users. Raises NoDevice."""
+    async def listen(self, interface: str, guard: bytes = ANYBODY) -> bytes:
+        """Start serving on a free port of `interface`, to those whom the guard lets in. The address for users.
+
+        Raises NoDevice.
+        """
         for device in devices(self._design.scenario):
             require_device(device)
-        self._server = await serve(self._cell, interface)
+        self._server = await serve(self._cell, interface, guard=unpack_guard(guard))
         return self._server.address.encode()
 
     async def run(self) -> None:
@@ -252,14 +256,14 @@ class HostActor:
         keep_objects()
         return b""
 
-    async def live(self, address: str | bytes) -> bytes:
-        """The users' lives, once prepared. Empty at goodbye, or the one line that says why one failed.
+    async def live(self, address: str | bytes, connections: bytes = ALL_ON_ONE) -> bytes:
+        """The users' lives on these connections, once prepared. Empty at goodbye, or the line that says why one failed.
 
         Empty, too, where the edge ended a stream and only it knows why: it tells.
         """
         where = address if isinstance(address, str) else address.decode()
         try:
-            await host(self._sessions, where, self._design.plan)
+            await host(self._sessions, where, self._design.plan, unpack_connections(connections))
         except RunFailed as failure:
             _end_in(self._grace)
             return b"" if isinstance(failure, ReasonLost) else str(failure).encode()

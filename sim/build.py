@@ -35,6 +35,7 @@ from edge_server.shared_model import SharedModel
 from edge_server.state import Flat
 from sim.compression import codings
 from sim.hindsight import Hindsights, Told
+from sim.keys import check as check_keys
 from sim.participation import draw, most
 from sim.presence import away
 from sim.scenario import Loaded, Scenario
@@ -128,6 +129,8 @@ def blueprint(scenario: Scenario, run: str) -> Blueprint:
     for k, stream in enumerate(streams):
         with _part("users", k, "head"):
             build_head(scenario.users[k].head, outputs, stream.outputs, stream.dtype, seed=0)
+    with _part("security"):
+        check_keys(scenario.security, [user.name for user in scenario.users])
     with _part("radio"):
         build_radio(scenario)
     with _part("edge", "aggregator"):

@@ -14,6 +14,7 @@ import typer
 from sim import data
 from sim.allocator import keep_buffers, keep_objects
 from sim.bench.group import BenchGroup
+from sim.certs import certs
 from sim.console import Interrupts, Screen, say, say_json
 from sim.exits import errors
 from sim.recorder import Result
@@ -52,6 +53,7 @@ app.add_typer(data_app, name="data")
 app.add_typer(bench_app, name="bench")
 app.command()(reproduce)
 app.command()(sweep)
+app.command()(certs)
 
 
 @app.callback()

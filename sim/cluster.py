@@ -24,6 +24,7 @@ from sim import checkpoints
 from sim.actors import EdgeActor, HostActor, News
 from sim.build import Blueprint, devices
 from sim.checkpoints import joined, taken_apart
+from sim.keys import keys_of, pack_connections, pack_guard
 from sim.local import LOOPBACK, Hooks, Outcome, ProcessLost
 from sim.placement import Node, node_of_edge, nodes_of_hosts, shares
 from sim.ray_environment import prepare_environment, short_tmp
@@ -96,15 +97,21 @@ class _Run:
         edge_node = node_of_edge(nodes, ray.get_runtime_context().get_node_id())
         gpus = _gpus(design, edge_node)
         self._interface = LOOPBACK if local else edge_node.address
+        placed = shares(len(design.plan.users), design.scenario.hosts, int(sum(node.cores for node in nodes)) or 1)
+        keys = keys_of(design.scenario.security)
+        self._guard = pack_guard(keys.guard(self._interface))
+        shown = [pack_connections(keys.connections([design.plan.users[k].name for k in share])) for share in placed]
         edge, task, users = _states(design)
         pace = checkpoints.PAUSE, checkpoints.LEAST
         self._edge = self._on(edge_node, EdgeActor, gpus).remote(recipe, edge, task, pace, _EDGE_GRACE)
         self._edge_name = self._name("the edge", edge_node)
-        placed = shares(len(design.plan.users), design.scenario.hosts, int(sum(node.cores for node in nodes)) or 1)
         self._hosts: dict[Any, _Name] = {}
-        for share, node in zip(placed, nodes_of_hosts(len(placed), nodes, edge_node), strict=True):
+        self._connections: dict[Any, bytes] = {}
+        hosts = zip(placed, nodes_of_hosts(len(placed), nodes, edge_node), shown, strict=True)
+        for share, node, connections in hosts:
             host = self._on(node, HostActor).remote(recipe, share, users(share), _HOST_GRACE)
             self._hosts[host] = self._name(f"users {_range(design, share)}", node)
+            self._connections[host] = connections
         self._users, self._patience = len(design.plan.users), design.plan.patience
         self._lives: dict[Any, _Name] = {}
 
@@ -119,10 +126,12 @@ class _Run:
 
     def go(self) -> Outcome:
         try:
-            address = self._get(self._edge.listen.remote(self._interface), self._edge_name)
+            address = self._get(self._edge.listen.remote(self._interface, self._guard), self._edge_name)
             self._prepare()
             self._tell_places()
-            self._lives = {host.live.remote(address): name for host, name in self._hosts.items()}
+            self._lives = {
+                host.live.remote(address, self._connections[host]): name for host, name in self._hosts.items()
+            }
             self._edge.run.remote()
             return self._watch()
         finally:

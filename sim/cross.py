@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sim.overrides import USER_CAP, is_crowd, name_of
+from sim.security import missing, read_token
 from sim.yaml_lines import Node, Problem, Scalar, get
 
 RESERVED = frozenset({"checkpoints"})
@@ -27,6 +28,7 @@ def cross_problems(root: Node) -> Iterator[Problem]:
     yield from _comparison_names(root)
     yield from _server_tasks(root)
     yield from _trained_beside(root)
+    yield from _secured(root)
 
 
 def _users(root: Node) -> list[tuple[str, Node]]:
@@ -249,3 +251,18 @@ def _comparison_names(root: Node) -> Iterator[Problem]:
         if name.casefold() in RESERVED:
             yield Problem(place.where, f"compare.{index}.name", f"{name!r} is a folder that the run itself writes")
         seen.add(name.casefold())
+
+
+def _secured(root: Node) -> Iterator[Problem]:
+    """What security names is there, and can be used."""
+    for key in ("file", "env"):
+        place = get(root, "security", key)
+        if place and isinstance(place.value, str) and _value(root, "security", "kind") == "token":
+            try:
+                read_token(place.value if key == "file" else None, place.value)
+            except ValueError as error:
+                yield Problem(place.where, f"security.{key}", str(error))
+    folder = get(root, "security", "folder")
+    if folder and isinstance(folder.value, str) and (lacks := missing(folder.value)):
+        message = f"{folder.value} has no {', '.join(lacks)}; make them with: equiran certs {folder.value}"
+        yield Problem(folder.where, "security.folder", message)

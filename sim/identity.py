@@ -8,7 +8,7 @@ from typing import Any
 
 from sim.scenario import Scenario
 
-ELSEWHERE = ("transport", "hosts", "trunk", "patience")
+ELSEWHERE = ("transport", "hosts", "trunk", "patience", "security")
 """What may change when a run goes on: no number depends on it."""
 
 

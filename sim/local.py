@@ -1,11 +1,9 @@
 """Runs in one process: `memory` without a socket, `grpc` with one per user over loopback."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple, Protocol
-
-import grpc
+from typing import Any, NamedTuple, Protocol
 
 from edge_server.boundary import Boundary
 from edge_server.cell import Cell
@@ -18,8 +16,10 @@ from edge_server.server_tasks.news import TaskNews
 from edge_server.service import serve
 from edge_server.state import Flat
 from sim.build import Blueprint, build_rounds, build_server_tasks, build_session
+from sim.keys import Connection, keys_of
 from sim.memory import MemoryLine
 from sim.step import Step
+from user_client.credentials import NOTHING, Channel
 from user_client.link import StatusLost, carry, live, open_channel
 from user_client.session import Session
 from user_client.together import Turn, UserFailed
@@ -98,10 +98,12 @@ async def _over_grpc(design: Blueprint, step: Step, hooks: Hooks) -> Outcome:
     compute = OneThread(design.scenario.threads.edge)
     tasks = build_server_tasks(design, hooks.on_event, hooks.on_task)
     rounds = build_rounds(design, step, cell, compute, tasks.then(hooks.on_round), hooks.on_event, tasks)
-    server = await serve(cell, LOOPBACK)
+    keys = keys_of(design.scenario.security)
+    connections = keys.connections([user.name for user in design.plan.users])
+    server = await serve(cell, LOOPBACK, guard=keys.guard(LOOPBACK))
     sessions = [build_session(design, k) for k in range(len(design.plan.users))]
     with threads(design.scenario.threads.user):
-        hosting = asyncio.create_task(host(sessions, server.address, design.plan))
+        hosting = asyncio.create_task(host(sessions, server.address, design.plan, connections))
         hosting.add_done_callback(lambda task: _report(task, cell))
         try:
             with _kept(rounds, sessions, hooks.saver):
@@ -142,27 +144,33 @@ async def users_at(sessions: Sequence[Session], round_: int, check: Callable[[],
     return [kept.state for session in sessions if (kept := session.kept)]
 
 
-async def host(sessions: list[Session], address: str, plan: RunPlan) -> None:
-    """Let many users live on one event loop and one channel, on streams of their own or on one.
+async def host(sessions: list[Session], address: str, plan: RunPlan, connections: Sequence[Connection] = ()) -> None:
+    """Let many users live on one event loop, on streams of their own or on one per connection; by default one for all.
 
     Raises RunFailed, naming the first that knows why.
     """
-    channel = open_channel(address, plan.largest_on_a_stream)
+    channels: list[Channel] = []
+    turn = Turn()
     try:
-        if plan.trunk:
-            await _carried(sessions, channel, plan.largest_message)
-            return
-        turn = Turn()
         async with asyncio.TaskGroup() as group:
-            for session in sessions:
-                group.create_task(_live(session, channel, turn))
+            for users, credentials in connections or [Connection(range(len(sessions)), NOTHING)]:
+                channels.append(open_channel(address, plan.largest_on_a_stream, credentials))
+                for life in _lives([sessions[k] for k in users], channels[-1], plan, turn):
+                    group.create_task(life)
     except* RunFailed as failures:
         raise min(failures.exceptions, key=lambda failure: isinstance(failure, ReasonLost)) from failures
     finally:
-        await channel.close(None)
+        for channel in channels:
+            await channel.close(None)
 
 
-async def _live(session: Session, channel: grpc.aio.Channel, turn: Turn) -> None:
+def _lives(sessions: list[Session], channel: Channel, plan: RunPlan, turn: Turn) -> list[Coroutine[Any, Any, None]]:
+    if plan.trunk:
+        return [_carried(sessions, channel, plan.largest_message)]
+    return [_live(session, channel, turn) for session in sessions]
+
+
+async def _live(session: Session, channel: Channel, turn: Turn) -> None:
     try:
         await live(session, channel, turn)
     except Exception as error:
@@ -170,7 +178,7 @@ async def _live(session: Session, channel: grpc.aio.Channel, turn: Turn) -> None
         raise failure(f"user {session.name!r} failed: {type(error).__name__}: {error}") from error
 
 
-async def _carried(sessions: list[Session], channel: grpc.aio.Channel, largest_message: int) -> None:
+async def _carried(sessions: list[Session], channel: Channel, largest_message: int) -> None:
     names = sessions[0].name if len(sessions) == 1 else f"{sessions[0].name} to {sessions[-1].name}"
     try:
         await carry(sessions, channel, largest_message)

@@ -255,6 +255,7 @@ def _numbers(scenario: Scenario) -> Scenario:
         "transport": "memory",
         "hosts": "auto",
         "trunk": False,
+        "security": None,
         "compare": (),
         "record": Record(),
         "edge": edge,

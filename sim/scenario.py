@@ -17,6 +17,7 @@ from sim.compression import Compression, Rounded
 from sim.cross import cross_problems
 from sim.overrides import USER_CAP, UnknownPath, expanded, is_crowd, name_of, override, setting
 from sim.participation import Takes
+from sim.security import Security
 from sim.yaml_lines import Node, Problem, Unreadable, descendants, get, plain, read, where
 from user_client.config import User
 
@@ -89,7 +90,7 @@ class _Tree(Config, Generic[Users]):
     deadline: Annotated[float, Field(gt=0)] | None = None
     patience: Annotated[float, Field(gt=0)] = 60.0
     on_user_failure: OnFailure = Field(default_factory=_by_deadline)
-    security: None = None
+    security: Security | None = None
     record: Record = Record()
 
 
@@ -127,7 +128,6 @@ class Loaded:
 
 RULES = Rules(
     later={
-        "security": (lambda value: value is not None, "this version has no security yet; leave it null"),
         "faults": (lambda value: value != [], "this version has no faults yet; leave it []"),
     },
     reasons={
@@ -140,6 +140,7 @@ RULES = Rules(
         "kind": "package.module:Class",
         "problem": "p3, p3_min_max, p4 or package.module:Class",
         "device": "cpu, cuda or cuda:N",
+        "env": "the name of an environment variable",
     },
 )
 
@@ -273,9 +274,9 @@ def _line(problem: Problem) -> int:
     return int(line) if line.isdecimal() else 0
 
 
-_FILE_KEYS = {"arrays": "path", "trace": "path", "routed_mtl": "policy"}
+_FILE_KEYS = {"arrays": "path", "trace": "path", "routed_mtl": "policy", "token": "file", "mtls": "folder"}
 _FILE = "task.path"
-_DOTTED = (_FILE, "radio.path", "radio.power.policy")
+_DOTTED = (_FILE, "radio.path", "radio.power.policy", "security.file", "security.folder")
 """How the keys of overrides end that name a file."""
 
 

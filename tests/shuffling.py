@@ -7,6 +7,7 @@ import numpy as np
 
 from edge_server.cell import Cell
 from edge_server.judge import RunFailed
+from user_client.credentials import Credentials
 from user_client.link import open_channel
 from user_client.session import Session
 
@@ -31,12 +32,12 @@ class LateCall:
 class LateChannel:
     """A channel whose streams hold their messages back at random, each by its own time."""
 
-    def __init__(self, address: str, largest_message: int, seed: int = 0):
-        self._channel = open_channel(address, largest_message)
+    def __init__(self, address: str, largest_message: int, credentials: Credentials, seed: int = 0):
+        self._channel = open_channel(address, largest_message, credentials)
         self._rng = np.random.default_rng(seed)
 
     def stream_stream(self, method: str) -> Any:
-        return lambda: LateCall(self._channel.stream_stream(method)(), self._rng)  # type: ignore[call-arg]
+        return lambda: LateCall(self._channel.stream_stream(method)(), self._rng)
 
     async def close(self, grace: float | None) -> None:
         await self._channel.close(grace)

@@ -17,7 +17,7 @@ from edge_server import power_config as power
 from edge_server import radio_config as radio
 from protos import PROTOCOL
 from protos import edge_pb2 as pb
-from sim import checkpoints, compression, participation
+from sim import checkpoints, compression, participation, security
 from sim import power_scenario as power_tree
 from sim import scenario as tree
 from sim.power_progress import PROGRESS
@@ -39,6 +39,8 @@ MODELS: dict[type[BaseModel], str] = {
     tree.Threads: "Threads",
     tree.Record: "Record",
     tree.Comparison: "Comparison",
+    security.Token: "Security token",
+    security.Mtls: "Security mtls",
     compression.Compression: "Compression",
     compression.TopK: "Top k",
     tree.Crowd: "Crowd",

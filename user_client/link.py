@@ -1,4 +1,4 @@
-"""The edge as seen from a user, over a socket. The only grpc file here."""
+"""The edge as seen from a user, over a socket. With `credentials`, the only grpc file here."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,6 +7,7 @@ import grpc
 
 from protos import KEEPALIVE, LIVE, TRUNK
 from protos.frames import Parcel, framed, opened
+from user_client.credentials import NOTHING, Channel, Credentials
 from user_client.session import Session
 from user_client.together import Message, Turn, react_together
 
@@ -22,11 +23,14 @@ class StatusLost(LinkBroken):
     """The edge ended the stream while the user was speaking: gRPC keeps the write's failure, not the edge's reason."""
 
 
-def open_channel(address: str, largest_message: int) -> grpc.aio.Channel:
-    """A channel to the edge at host:port; many users may share it. largest_message: in bytes, either way."""
-    return grpc.aio.insecure_channel(
+def open_channel(address: str, largest_message: int, credentials: Credentials = NOTHING) -> Channel:
+    """A channel to the edge at host:port; users with the same credentials may share it.
+
+    largest_message: in bytes, either way.
+    """
+    return credentials.channel(
         address,
-        options=[
+        [
             ("grpc.max_receive_message_length", largest_message),
             ("grpc.max_send_message_length", largest_message),
             *KEEPALIVE,
@@ -36,12 +40,12 @@ def open_channel(address: str, largest_message: int) -> grpc.aio.Channel:
     )
 
 
-async def live(session: Session, channel: grpc.aio.Channel, turn: Turn) -> None:
+async def live(session: Session, channel: Channel, turn: Turn) -> None:
     """One user's life: join, answer the edge until it says goodbye. Raises LinkBroken, or what the user raises.
 
     turn: shared by the users of a host.
     """
-    call: Any = channel.stream_stream(LIVE)()  # type: ignore[call-arg]  # stubs know no raw bytes
+    call: Any = channel.stream_stream(LIVE)()
     try:
         await call.write(session.join())
         while not session.done:
@@ -58,9 +62,9 @@ async def live(session: Session, channel: grpc.aio.Channel, turn: Turn) -> None:
         call.cancel()
 
 
-async def carry(sessions: Sequence[Session], channel: grpc.aio.Channel, largest_message: int) -> None:
+async def carry(sessions: Sequence[Session], channel: Channel, largest_message: int) -> None:
     """The lives of a host's users on one stream. Raises LinkBroken, or UserFailed from what a user raised."""
-    call: Any = channel.stream_stream(TRUNK)()  # type: ignore[call-arg]  # stubs know no raw bytes
+    call: Any = channel.stream_stream(TRUNK)()
     names = sessions[0].name if len(sessions) == 1 else f"{sessions[0].name} to {sessions[-1].name}"
     try:
         await _write(call, [Parcel(seat, session.join()) for seat, session in enumerate(sessions)])

@@ -65,6 +65,9 @@ def slot(
     peer_style: Annotated[
         bool, typer.Option("--peer-style", help="also: an encoder copy per user, and unary calls that each waits for")
     ] = False,
+    mtls: Annotated[
+        bool, typer.Option("--mtls", help="what TLS with certificates on both sides adds, in turns")
+    ] = False,
     as_json: Json = False,
     out: Out = None,
 ) -> None:
@@ -72,7 +75,7 @@ def slot(
 
     Example: equiran bench slot --users 8 --batch 25 --encoder lenet
     """
-    load = slots_.Load(users, batch, encoder, slots, _hosts(hosts), peer_style)
+    load = slots_.Load(users, batch, encoder, slots, _hosts(hosts), peer_style, mtls)
     try:
         found = slots_.report(load, slots_.measure(load))
     except WorkerFailed as error:
@@ -108,6 +111,10 @@ def _tell_slot(found: dict[str, Any]) -> None:
         say_table([_only(found, "peer_ms", "peer_ratio")], "an encoder copy per user")
         low, high = found["peer_ratio_quartiles"]
         say(f"peer_ratio = peer / wire; half of the {found['blocks']} blocks between {low:.2f} and {high:.2f}")
+    if "mtls_ms" in found:
+        low, high = found["mtls_cost_quartiles"]
+        cost = f"{found['mtls_cost']:+.1%}; half of the blocks between {low:+.1%} and {high:+.1%}"
+        say(f"with mtls {found['mtls_ms']:.2f} ms, {cost}")
     low, high = found["ratio_quartiles"]
     say(f"ratio = (wire - monolithic) / echo; half of the {found['blocks']} blocks between {low:.2f} and {high:.2f}")
     say(f"machine: {_machine(found)}")

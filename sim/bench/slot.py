@@ -20,9 +20,12 @@ from sim.bench.machine import machine
 from sim.bench.peer import Block, Peer
 from sim.bench.process import Worker, ended
 from sim.build import Blueprint, blueprint
+from sim.keys import Keys, keys_of, pack_connections, pack_guard
+from sim.local import LOOPBACK
 from sim.placement import Hosts, shares
 from sim.recipe import to_recipe
 from sim.scenario import Scenario
+from sim.security import Mtls
 from sim.step import Step
 
 Encoder = Literal["lenet", "mlp", "linear"]
@@ -44,7 +47,10 @@ _ENCODERS: dict[Encoder, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Load:
-    """users with `batch` rainbow images a slot each, on hosts as in a scenario; at least `slots` slots of each kind."""
+    """users with `batch` rainbow images a slot each, on hosts as in a scenario; at least `slots` slots of each kind.
+
+    mtls: the same over TLS with certificates takes turns, too.
+    """
 
     users: int
     batch: int
@@ -52,6 +58,7 @@ class Load:
     slots: int
     hosts: Hosts
     peer_style: bool = False
+    mtls: bool = False
 
 
 class Blocks(NamedTuple):
@@ -71,11 +78,22 @@ class Blocks(NamedTuple):
     peer: Floats | None = None
     peer_difference: float | None = None
     """The largest between the peer's and the monolithic losses in the first slot, before the encoders part."""
+    mtls: Floats | None = None
+    """As `wire`, with certificates."""
+
+
+class _Cell(NamedTuple):
+    """An edge and its hosts."""
+
+    edge: Worker
+    hosts: list[Worker]
 
 
 class _Contenders(NamedTuple):
-    edge: Worker
-    hosts: list[Worker]
+    """Who takes turns. secured: a cell with certificates, if one was asked for."""
+
+    plain: _Cell
+    secured: list[_Cell]
     monolith: Worker
     echo: Worker
     peer: Peer | None
@@ -139,13 +157,16 @@ def _zeros(spec: Spec) -> Tensor:
 def measure(load: Load) -> Blocks:
     """Runs all of them, block by block. Raises WorkerFailed."""
     design = design_of(load)
-    with _contenders(load, design) as all_:
-        blocks = [_turn(all_, design) for _ in range(design.plan.rounds)]
-        users = [seconds for host in all_.hosts for seconds in host.hear()["seconds"]]
-        all_.edge.tell("everybody is gone")
-        all_.echo.tell(0)
-        if all_.peer:
-            all_.peer.end()
+    with _contenders(load, design) as contenders:
+        blocks = [_turn(contenders, design, number) for number in range(design.plan.rounds)]
+        for cell in contenders.secured:
+            cell.edge.tell("go")
+        users = [seconds for host in contenders.plain.hosts for seconds in host.hear()["seconds"]]
+        for cell in (contenders.plain, *contenders.secured):
+            cell.edge.tell("everybody is gone")
+        contenders.echo.tell(0)
+        if contenders.peer:
+            contenders.peer.end()
     return _gathered(blocks, users)
 
 
@@ -157,29 +178,41 @@ def _contenders(load: Load, design: Blueprint) -> Iterator[_Contenders]:
         workers.append(Worker(f"sim.bench.{module}", task))
         return workers[-1]
 
+    def start_cell(keys: Keys) -> _Cell:
+        edge = start("wire", {"recipe": recipe, "guard": pack_guard(keys.guard(LOOPBACK)).decode()})
+        task = {"recipe": recipe, "address": edge.hear()["address"]}
+        shown = [pack_connections(keys.connections([names[k] for k in share])).decode() for share in placed]
+        hosts = zip(placed, shown, strict=True)
+        return _Cell(edge, [start("wire", {**task, "users": share, "connections": own}) for share, own in hosts])
+
     recipe, sizes = to_recipe(design, Step(_STEP)), exchanges(design)
+    names = [user.name for user in design.plan.users]
+    placed = shares(load.users, load.hosts, joblib.cpu_count())
     with ended(workers):
         echo = start("echo", {"users": load.users, "exchanges": sizes})
         monolith = start("monolith", {"recipe": recipe})
-        edge = start("wire", {"recipe": recipe})
-        placed = shares(load.users, load.hosts, joblib.cpu_count())
         address = echo.hear()["address"]
         for share in placed:
             start("echo", {"address": address, "exchanges": sizes, "streams": len(share)})
-        address = edge.hear()["address"]
-        hosts = [start("wire", {"recipe": recipe, "users": share, "address": address}) for share in placed]
+        plain = start_cell(keys_of(None))
+        secured = [start_cell(keys_of(Mtls(kind="mtls")))] if load.mtls else []
         monolith.hear()
         peer = Peer(workers, recipe, placed) if load.peer_style else None
-        yield _Contenders(edge, hosts, monolith, echo, peer)
+        yield _Contenders(plain, secured, monolith, echo, peer)
 
 
-def _turn(all_: _Contenders, design: Blueprint) -> dict[str, Any]:
-    """One block of each; the edge has begun its own when the turn begins, and begins the next one last."""
-    wire = all_.edge.hear()
-    turn = {"wire": wire, "monolithic": all_.monolith.ask("go"), "echo": all_.echo.ask(design.plan.slots)}
-    if all_.peer:
-        turn["peer"] = all_.peer.block()
-    all_.edge.tell("go")
+def _turn(contenders: _Contenders, design: Blueprint, number: int) -> dict[str, Any]:
+    """One block of each; the plain edge has begun its own when the turn begins, and begins the next one last.
+
+    The secured one's first block warms up, before any turn.
+    """
+    plain, secured, monolith, echo, peer = contenders
+    wire = plain.edge.hear()
+    mtls = [cell.edge.ask("go") if number else cell.edge.hear() for cell in secured]
+    turn = {"wire": wire, "mtls": mtls, "monolithic": monolith.ask("go"), "echo": echo.ask(design.plan.slots)}
+    if peer:
+        turn["peer"] = peer.block()
+    plain.edge.tell("go")
     return turn
 
 
@@ -204,6 +237,7 @@ def _gathered(turns: list[dict[str, Any]], users: list[list[float]]) -> Blocks:
         bytes_down=of("wire", "bytes_down"),
         peer=np.array([block.seconds for block in peers[1:]]) if peers else None,
         peer_difference=_largest(peers[0].loss[0], turns[0]["monolithic"]["loss"][0]) if peers else None,
+        mtls=np.array([turn["mtls"][0]["slot"] for turn in kept]) if kept[0]["mtls"] else None,
     )
 
 
@@ -243,6 +277,7 @@ def report(load: Load, blocks: Blocks) -> dict[str, Any]:
         "bytes_down": int(np.median(blocks.bytes_down)),
         "loss_difference": blocks.loss_difference,
         **_of_peer(blocks),
+        **_secured(blocks),
         "machine": machine(),
     }
 
@@ -258,6 +293,15 @@ def _of_peer(blocks: Blocks) -> dict[str, Any]:
         "peer_ratio_quartiles": np.quantile(by_block, (0.25, 0.75)).tolist(),
         "peer_loss_difference": blocks.peer_difference,
     }
+
+
+def _secured(blocks: Blocks) -> dict[str, Any]:
+    """What certificates add to a slot, as a share of it: of the medians over all slots, and its spread over blocks."""
+    if blocks.mtls is None:
+        return {}
+    by_block = np.median(blocks.mtls, axis=1) / np.median(blocks.wire, axis=1) - 1
+    cost, quartiles = _ms(blocks.mtls) / _ms(blocks.wire) - 1, np.quantile(by_block, (0.25, 0.75))
+    return {"mtls_ms": _ms(blocks.mtls), "mtls_cost": cost, "mtls_cost_quartiles": quartiles.tolist()}
 
 
 def _ratio(wire: Any, monolithic: Any, echo: Any) -> Any:

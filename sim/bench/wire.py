@@ -16,6 +16,7 @@ from sim.allocator import keep_buffers, keep_objects
 from sim.bench.process import answer, listen
 from sim.bench.scale_memory import resident
 from sim.build import build_rounds, build_session
+from sim.keys import ANYBODY, unpack_connections, unpack_guard
 from sim.local import LOOPBACK, host
 from sim.priority import yield_to_edge
 from sim.recipe import from_recipe
@@ -64,8 +65,8 @@ Watch = Callable[[Rounds], Callable[[], dict[str, Any]]]
 """Given the rounds before the first of them; what it gives is asked at the end of each what else to tell."""
 
 
-async def run_edge(recipe: str, watch: Watch) -> None:
-    """Every round is a block: told when it is over, and the next one waits for a word."""
+async def run_edge(recipe: str, watch: Watch, guard: bytes = ANYBODY) -> None:
+    """Every round is a block: told when it is over, and the next one waits for a word. guard: packed."""
     design, step = from_recipe(recipe)
     compute = _Clocked(design.scenario.threads.edge)
     joined: list[float] = []
@@ -82,7 +83,7 @@ async def run_edge(recipe: str, watch: Watch) -> None:
     cell = Cell(design.plan, on_event, lambda: False)
     rounds = build_rounds(design, step, cell, compute, on_round, on_event)
     more = watch(rounds)
-    server = await serve(cell, LOOPBACK)
+    server = await serve(cell, LOOPBACK, guard=unpack_guard(guard))
     keep_objects()
     answer({"address": server.address})
     await rounds.run()
@@ -104,14 +105,14 @@ def _block(record: RoundRecord, seconds: list[float]) -> dict[str, Any]:
     }
 
 
-async def _host(recipe: str, users: list[int], address: str) -> None:
+async def _host(recipe: str, users: list[int], address: str, connections: bytes) -> None:
     yield_to_edge()
     base = resident("self")
     design, _ = from_recipe(recipe)
     torch.set_num_threads(design.scenario.threads.user)
     sessions = [_ClockedSession(build_session(design, k)) for k in users]
     keep_objects()
-    await host([*sessions], address, design.plan)
+    await host([*sessions], address, design.plan, unpack_connections(connections))
     answer({"seconds": [session.seconds for session in sessions], "base": base})
 
 
@@ -120,9 +121,11 @@ def main() -> None:
     keep_buffers()
     task = listen()
     if "users" in task:
-        asyncio.run(_host(task["recipe"], task["users"], task["address"]))
+        connections = task.get("connections", "[]").encode()
+        asyncio.run(_host(task["recipe"], task["users"], task["address"], connections))
     else:
-        asyncio.run(run_edge(task["recipe"], lambda _: dict))
+        guard = task["guard"].encode() if "guard" in task else ANYBODY
+        asyncio.run(run_edge(task["recipe"], lambda _: dict, guard))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import runs
 import sim.local
 from protos import edge_pb2 as pb
 from sim.build import build_session
-from user_client.link import open_channel
+from sim.recorder import Result
 
 LABEL = struct.unpack("<d", bytes.fromhex("efbeadde1dc0e03f"))[0]
 """A real label, about 0.52, with bytes of its own."""
@@ -128,22 +128,35 @@ def test_no_message_holds_a_label(tmp_path: Path, monkeypatch, transport: str, m
     assert [form for form in forms(canary) if form in heard] == []
 
 
-@pytest.mark.parametrize(("make", "canary"), [(regression, LABEL), (classes, float(CLASS))], ids=["real", "class"])
-def test_nothing_on_the_socket_is_a_label(tmp_path: Path, monkeypatch, make, canary: float) -> None:
+def tapped(folder: Path, monkeypatch: pytest.MonkeyPatch, tree: runs.Tree) -> tuple[Result, bytes]:
+    """A run over a socket, and every byte that passed, either way."""
     wire = Wire()
     serve = sim.local.serve
 
-    async def behind_the_proxy(cell, host: str):
-        server = await serve(cell, host)
+    async def behind_the_proxy(cell, host: str, **security):
+        server = await serve(cell, host, **security)
         server.address = await wire.listen(server.address)
         return server
 
     monkeypatch.setattr(sim.local, "serve", behind_the_proxy)
-    monkeypatch.setattr(sim.local, "open_channel", open_channel)
-    result = runs.run(tmp_path, make(tmp_path), "grpc")
+    result = runs.run(folder, tree, "grpc")
     assert result.status == "done"
     assert len(wire.heard) >= 2
-    passed = b"|".join(wire.heard)
+    return result, b"|".join(wire.heard)
+
+
+def test_certificates_hide_what_passes(tmp_path: Path, monkeypatch) -> None:
+    tree, name, feature = regression(tmp_path), b"arrays", struct.pack("<d", INPUT)
+    _, open_ = tapped(tmp_path / "open", monkeypatch, tree)
+    monkeypatch.undo()
+    _, hidden = tapped(tmp_path / "hidden", monkeypatch, {**tree, "security": {"kind": "mtls"}})
+    assert len(hidden) > len(open_)
+    assert [(secret in open_, secret in hidden) for secret in (name, feature)] == [(True, False)] * 2
+
+
+@pytest.mark.parametrize(("make", "canary"), [(regression, LABEL), (classes, float(CLASS))], ids=["real", "class"])
+def test_nothing_on_the_socket_is_a_label(tmp_path: Path, monkeypatch, make, canary: float) -> None:
+    result, passed = tapped(tmp_path, monkeypatch, make(tmp_path))
     sent = sum(sum(ways.values()) for ways in result.summary["bytes"].values())
     assert len(passed) > sent
     assert struct.pack("<d", INPUT) in passed

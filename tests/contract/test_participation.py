@@ -14,6 +14,7 @@ import runs
 import tampering
 from edge_server.attendance import Refused
 from edge_server.cell import Cell
+from edge_server.post import Post
 from edge_server.record import PHASES
 from protos import edge_pb2 as pb
 from sim.build import blueprint, build_session
@@ -155,13 +156,13 @@ def dual(w: np.ndarray, u: np.ndarray, slot: int, s: ref.Setting) -> np.ndarray:
 def test_slots_ask_only_those_who_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Five messages of each of S users in a slot at most, of whoever else none; K at a round's end."""
     said: list[pb.EdgeMessage] = []
-    send = Cell._send
+    send = Post.send
 
-    def counted(cell: Cell, k: int, message: pb.EdgeMessage) -> int:
+    def counted(post: Post, k: int, message: pb.EdgeMessage) -> int:
         said.append(message)
-        return send(cell, k, message)
+        return send(post, k, message)
 
-    monkeypatch.setattr(Cell, "_send", counted)
+    monkeypatch.setattr(Post, "send", counted)
     tree = runs.kernel(many=300, rounds=3, slots=20, participation={"users": 4, "per": "slot"})
     here = drawn(tmp_path, tree)
     runs.run(tmp_path, tree)

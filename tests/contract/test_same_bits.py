@@ -79,7 +79,7 @@ def test_late_answers_over_a_socket_change_nothing(tmp_path: Path, tree: runs.Tr
     expected = runs.run(tmp_path / "calm", tree, "grpc").digest
     for seed in range(2):
         with monkeypatch.context() as patch:
-            patch.setattr(sim.local, "open_channel", lambda a, n, s=seed: shuffling.LateChannel(a, n, s))
+            patch.setattr(sim.local, "open_channel", lambda a, n, c, s=seed: shuffling.LateChannel(a, n, c, s))
             assert runs.run(tmp_path / f"late{seed}", tree, "grpc").digest == expected
 
 

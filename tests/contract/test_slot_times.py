@@ -1,4 +1,4 @@
-"""t_user is what a user took to answer the outputs: not its next features, and nothing where it was not asked."""
+"""t_user is what a user took to answer the outputs: not its next features unless they ride, nothing if not asked."""
 
 import math
 import time
@@ -12,12 +12,14 @@ import tampering
 from user_client.user import User
 
 PAUSE = 0.05
+AHEAD = [{**runs.digits()["users"][0], "front": "none"}]
+"""Its images are too large to ride with feedback."""
 
 
 @pytest.mark.parametrize(
     ("tree", "transport"),
     [
-        (runs.kernel(many=1, rounds=1, slots=5), "memory"),
+        (runs.digits(rounds=1, slots=5) | {"users": AHEAD}, "memory"),
         (runs.digits(many=2, rounds=1, slots=5), "memory"),
         (runs.digits(many=2, rounds=1, slots=5), "grpc"),
     ],

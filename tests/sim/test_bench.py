@@ -22,7 +22,7 @@ from sim.placement import shares
 from sim.scenario import load
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios" / "owo_fmtl"
-LOAD = Load(users=2, batch=3, encoder="lenet", slots=6, hosts=1, peer_style=True)
+LOAD = Load(users=2, batch=3, encoder="lenet", slots=6, hosts=1, peer_style=True, mtls=True)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def blocks():
 
 
 def test_every_slot_is_measured_in_every_way(blocks):
-    ways = (blocks.wire, blocks.monolithic, blocks.echo, blocks.peer)
+    ways = (blocks.wire, blocks.monolithic, blocks.echo, blocks.peer, blocks.mtls)
     for times in (*ways, blocks.forward, blocks.backward, blocks.user):
         assert times.shape == (1, LOAD.slots)
         assert (times > 0).all()
@@ -83,6 +83,8 @@ def test_the_ratio_is_made_of_the_times_beside_it(blocks):
     assert found["peer_ratio"] == pytest.approx(found["peer_ms"] / found["wire_ms"])
     assert not {"peer_ms", "peer_ratio"} & report(LOAD, blocks._replace(peer=None)).keys()
     assert found["slots"] == LOAD.slots
+    assert found["mtls_cost"] == pytest.approx(found["mtls_ms"] / found["wire_ms"] - 1)
+    assert "mtls_ms" not in report(LOAD, blocks._replace(mtls=None))
     assert set(found["breakdown"]) == {"user_ms", "wire_ms", "edge_forward_ms", "edge_backward_ms"}
     assert {"cores", "torch", "grpc"} <= set(found["machine"])
 
@@ -96,16 +98,17 @@ def test_a_load_becomes_whole_blocks_and_a_warm_up():
 def test_slot_command_measures_what_it_is_asked_and_prints_and_keeps_one_json_object(blocks, monkeypatch, tmp_path):
     asked = []
     monkeypatch.setattr(sim.bench.slot, "measure", lambda load: asked.append(load) or blocks)
-    options = ["--users", "2", "--batch", "3", "--slots", "6", "--hosts", "5", "--peer-style"]
+    options = ["--users", "2", "--batch", "3", "--slots", "6", "--hosts", "5", "--peer-style", "--mtls"]
     result = CliRunner().invoke(app, ["slot", *options, "--json", "--out", str(tmp_path / "slot.json")])
     assert result.exit_code == 0, result.output
-    assert asked == [Load(users=2, batch=3, encoder="lenet", slots=6, hosts=5, peer_style=True)]
+    assert asked == [Load(users=2, batch=3, encoder="lenet", slots=6, hosts=5, peer_style=True, mtls=True)]
     assert {"wire_ms", "monolithic_ms", "echo_ms", "ratio", "breakdown"} <= set(json.loads(result.stdout))
     assert json.loads((tmp_path / "slot.json").read_text()) == json.loads(result.stdout)
     told = CliRunner().invoke(app, ["slot", *options])
     assert told.exit_code == 0, told.output
     assert "ratio = (wire - monolithic) / echo" in told.stdout
     assert "peer_ratio = peer / wire" in told.stdout
+    assert "with mtls " in told.stdout
 
 
 @pytest.mark.parametrize("options", [["--users", "0"], ["--hosts", "0"], ["--hosts", "many"], ["--hosts", "-1"]])
