@@ -113,12 +113,17 @@ def is_crowd(users: Node) -> bool:
     return type(count) is int and 1 <= count <= USER_CAP and isinstance(template, dict)
 
 
+def crowd_names(stem: str, count: int) -> list[str]:
+    """What the users of a crowd are called."""
+    digits = max(2, len(str(count - 1)))
+    return [f"{stem}_{i:0{digits}d}" for i in range(count)]
+
+
 def expanded(users: Node) -> list[Node]:
     """A crowd's users, named user_00, user_01, ..; `template.name` replaces `user`. They share the template."""
     assert isinstance(users.value, dict)
     count, template = users.value["count"].value, users.value["template"]
     assert isinstance(count, int)
     assert isinstance(template.value, dict)
-    digits = max(2, len(str(count - 1)))
-    names = (f"{name_of(template) or 'user'}_{i:0{digits}d}" for i in range(count))
+    names = crowd_names(name_of(template) or "user", count)
     return [Node({**template.value, "name": Node(name, template.where)}, template.where) for name in names]

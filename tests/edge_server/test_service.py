@@ -200,7 +200,7 @@ def test_a_compressed_message_is_refused() -> None:
             await answer(address, join(), compression=grpc.Compression.Gzip)
         codes.append(caught.value.code().name)
 
-    while "UNIMPLEMENTED" not in codes and len(codes) < 5:
+    while "UNIMPLEMENTED" not in codes and len(codes) < 20:
         assert served(body) == [], "nobody joined"
     assert codes[-1] == "UNIMPLEMENTED"
     assert set(codes[:-1]) <= {"INTERNAL"}

@@ -37,6 +37,10 @@ def asked(*arguments: object) -> Result:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
+    ray = sys.modules.get("ray")
+    if ray is not None and ray.is_initialized():  # by the tests of another folder, whose Ray lives as long as they do
+        yield
+        return
     with Cluster.start(None):
         yield
 
