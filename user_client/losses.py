@@ -36,7 +36,7 @@ def linear_slope(kind: Loss, layer: nn.Linear, inputs: Tensor, labels: Tensor) -
 def squared_together(predictions: Tensor, labels: Tensor) -> list[Slope]:
     """mean (f - y)^2 and 2 (f - y) / B of N batches: predictions [N, B, 1], labels [N, B].
 
-    Each has the bits that it has alone.
+    Each has the bits that it has alone, in any number of threads while B is below 32,768 (`User.together`).
     """
     error = predictions - labels.unsqueeze(2)
     losses = (error * error).mean((1, 2)).tolist()

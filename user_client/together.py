@@ -66,13 +66,15 @@ def _give_feedback(due: list[_Due]) -> None:
 
 
 def _feedback(due: list[_Due]) -> list[Feedback]:
-    """In one go; if that fails, one by one, to find whose fault it is."""
+    """In one go; if that fails, one by one, to find whose fault it is. Raises UserFailed, or what failed."""
     sessions, spec = [one.session for one in due], due[0].session.outputs
     try:
         outputs = unpack_together([one.outputs.outputs for one in due], spec)
         return feedback_together([session.user for session in sessions], outputs)
     except Exception:
-        return [_of(one.session, lambda: one.session.feedback(one.outputs)) for one in due]  # noqa: B023
+        for one in due:
+            _of(one.session, lambda: one.session.feedback(one.outputs))  # noqa: B023
+        raise
 
 
 def _of(session: Session, function: Callable[[], T]) -> T:
@@ -105,6 +107,11 @@ class Turn:
             for message, future in said:
                 if message.session.name == failure.name and not future.done():
                     future.set_exception(failure.__cause__ or failure)
+            return
+        except Exception as error:
+            for _, future in said:
+                if not future.done():
+                    future.set_exception(error)
             return
         for (_, future), given in zip(said, answers, strict=True):
             if not future.done():

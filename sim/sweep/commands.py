@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from sim.console import Interrupts, Screen, fail, say, say_json, say_table
-from sim.exits import FAILED, errors
+from sim.exits import BAD_INPUT, FAILED, errors
 from sim.pool import Stopped
 
 if TYPE_CHECKING:
@@ -49,9 +49,8 @@ def sweep(
     screen = Screen(quiet)
     with errors(), Interrupts().caught() as interrupts:
         if address and transport == "ray":
-            raise typer.BadParameter(
-                "--address (or RAY_ADDRESS) spreads runs over a cluster: in memory or grpc, not ray"
-            )
+            fail("--address (or RAY_ADDRESS) spreads runs over a cluster: --transport memory or grpc, not ray")
+            raise typer.Exit(BAD_INPUT)
         planned = plan(scenario, over, seeds, sets, transport)
         if planned.compared:
             screen.note("note: compare is left out; sweep what its entries change")

@@ -85,6 +85,12 @@ def test_a_user_is_welcomed_with_the_sizes_of_the_run() -> None:
     assert served(body)[0]["event"] == "join"
 
 
+def test_nothing_rides_with_a_join() -> None:
+    both = pb.UserMessage.FromString(join())
+    both.ahead.key.slot = 1
+    assert status(both.SerializeToString()) == ("INVALID_ARGUMENT", "user 'a' sent features beside its Join")
+
+
 def test_more_users_than_grpc_lets_wait_by_default_come_at_once() -> None:
     """Left to itself gRPC cancels streams beyond the thousandth that nobody has taken up."""
     names = [f"u{k}" for k in range(2000)]

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from places import place, user_config
 
+import user_client.together
 from protos import PROTOCOL
 from protos import edge_pb2 as pb
 from protos.tensors import BadTensor, pack
@@ -140,3 +141,18 @@ def test_a_user_whose_own_code_fails_is_named_and_the_others_are_not() -> None:
 def test_batches_that_torch_would_share_out_among_threads_are_answered_alone() -> None:
     assert session("a", batch=32_767).together
     assert not session("a", batch=32_768).together
+
+
+def test_a_failure_that_is_nobodys_reaches_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("not a user's")
+
+    together, _ = crew(*MIXED[:2])
+    good = outputs(0, torch.zeros(2, 1, dtype=torch.float64))
+    monkeypatch.setattr(user_client.together, "feedback_together", broken)
+
+    async def go() -> list[list[bytes] | BaseException]:
+        turn = Turn()
+        return await asyncio.gather(*(turn.answers(one, good) for one in together), return_exceptions=True)
+
+    assert [str(one) for one in asyncio.run(go())] == ["not a user's"] * 2
