@@ -5,11 +5,18 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
 READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
+READY_DOCS := $(VENV)/.ready-docs
 QUICKSTART := runs/quickstart-$(shell date +%Y%m%d-%H%M%S)
 export OMP_NUM_THREADS ?= 1
+# Tests that share a Ray in one process, the others in another; what the first says comes last.
+define side_by_side
+@said=$$(mktemp); $(BIN)/pytest -m "$(1)" tests/contract >$$said 2>&1 & contract=$$!; \
+	$(BIN)/pytest -m "$(1)" --ignore=tests/contract; others=$$?; \
+	wait $$contract; contract=$$?; cat $$said; rm $$said; exit $$((others | contract))
+endef
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all lint format bench results protos clean
+.PHONY: help run test test-all docs docs-test lint format bench results protos clean
 
 help:  ## show what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -19,10 +26,18 @@ run: $(READY)  ## install, run scenarios/quickstart.yaml, and make its report
 	$(BIN)/equiran report $(QUICKSTART)
 
 test: lint  ## tests, lint, types and import contracts
-	$(BIN)/pytest -m "not slow"
+	$(call side_by_side,not slow and not alone)
+	$(BIN)/pytest -m "not slow and alone"
 
 test-all: lint  ## the same, and the slow reproductions
-	$(BIN)/pytest
+	$(call side_by_side,not alone)
+	$(BIN)/pytest -m alone
+
+docs: $(READY_DOCS)  ## the pages as a site that needs no network, site/index.html
+	$(BIN)/sphinx-build -q -W --keep-going -c docs . site
+
+docs-test: $(READY_DEV)  ## run every command of README and docs, and build the site; minutes
+	$(BIN)/pytest -m docs tests/docs
 
 lint: $(READY_DEV)  ## ruff, mypy, import-linter
 	$(BIN)/ruff check .
@@ -52,10 +67,10 @@ results: $(READY)  ## every reproduction (hours the first time), into docs/resul
 	cp runs/reproduce/images/*.png docs/images/
 
 protos: $(READY_DEV)  ## generate the protocol's Python files again
-	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. protos/edge.proto
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. protos/edge.proto protos/reception.proto
 
 clean:  ## remove what make made, except runs
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "EquiRAN needs Python 3.11 or newer; set PYTHON=python3.11")'
@@ -71,4 +86,8 @@ $(READY): $(VENV)/.torch pyproject.toml constraints.txt
 
 $(READY_DEV): $(READY)
 	$(PIP) install -q -c constraints.txt -e '.[test,lint]'
+	touch $@
+
+$(READY_DOCS): $(READY)
+	$(PIP) install -q -c constraints.txt -e '.[docs]'
 	touch $@

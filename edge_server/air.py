@@ -41,11 +41,16 @@ class Air:
     def begin_round(self, record: RoundRecord) -> None:
         """Opens the round's record of the radio."""
         self._round = record.round
-        record.radio = None if self._radio is None else self._radio.begin_round(record.round)
+        if self._radio is None:
+            return
+        try:
+            record.radio = self._radio.begin_round(record.round)
+        except ValueError as error:
+            raise RunFailed(f"radio: {error}") from error
 
     def features(self, i: int, said: Sequence[Heard | None]) -> Sequence[Heard | None]:
         """Slot i's features [K], without those that are late."""
-        self.late[:] = False
+        self.late[:] = self._cell.missed
         if self._radio is None:
             return said
         with self._named(i):
@@ -54,6 +59,7 @@ class Air:
 
     def feedback(self, i: int, said: Sequence[Heard | None], measured: Floats) -> Sequence[Heard | None]:
         """Slot i's feedback [K], without that which is late. measured [K]: the users' own seconds, NaN unknown."""
+        self.late |= self._cell.missed
         if self._radio is None:
             return said
         with self._named(i):

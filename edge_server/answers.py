@@ -8,13 +8,11 @@ from protos import edge_pb2 as pb
 from protos.sender import Sender
 
 
-def welcome(plan: RunPlan, k: int, *, here: bool) -> pb.EdgeMessage:
-    """Answers user k's Join: the run's size, and what is asked first: features, if it is `here` in the first slot."""
-    first = pb.Next(ask=pb.Next.FEATURES, key=pb.Key(round=plan.first, slot=0)) if here else pb.Next(ask=pb.Next.WAIT)
+def welcome(plan: RunPlan, k: int) -> pb.EdgeMessage:
+    """Answers user k's Join: the run's size; what is asked first is yet to be said."""
     shape = plan.users[k].output_shape
-    return pb.EdgeMessage(
-        welcome=pb.Welcome(protocol=PROTOCOL, rounds=plan.rounds, slots=plan.slots, output_shape=shape, next=first)
-    )
+    sizes = pb.Welcome(protocol=PROTOCOL, rounds=plan.rounds, slots=plan.slots, output_shape=shape)
+    return pb.EdgeMessage(welcome=sizes)
 
 
 def serving(t: int, i: int, outputs: Tensor, sender: Sender, closed: pb.EdgeMessage | None) -> pb.EdgeMessage:

@@ -4,16 +4,18 @@ Turns what the rounds want (tensors in scenario order) into messages and back, r
 The same code serves every transport: a line is anything that takes bytes to one user.
 """
 
-import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edge_server.answers import asking, round_end, welcome
-from edge_server.attendance import Attendance, Kind, Said
+from edge_server.absence import AWAY, HERE, NO_ANSWER, NO_FEATURES
+from edge_server.answers import round_end, welcome
+from edge_server.asking import Asking
+from edge_server.attendance import Attendance, Kind, Receipt, Refused, Said
+from edge_server.conversation import Conversation, Line
 from edge_server.judge import Judge, RunFailed
 from edge_server.messages import (
     BadField,
@@ -29,10 +31,13 @@ from edge_server.messages import (
 )
 from edge_server.participation import Mask
 from edge_server.plan import RunPlan
-from edge_server.post import Line, Post
+from edge_server.post import Post
 from edge_server.record import ACKNOWLEDGEMENT, FEATURES, FEEDBACK, OUTPUTS, Event, Floats
-from edge_server.turns import Turns
+from edge_server.tally import Tally
+from edge_server.waiting import Waiting
 from protos import edge_pb2 as pb
+
+_CODES = {"features": NO_FEATURES, "feedback": NO_ANSWER, "report": NO_ANSWER}
 
 Tensors = Sequence[Tensor | None]
 """One per user in scenario order; None for a user that is not heard in this slot."""
@@ -43,84 +48,150 @@ class Cell:
     once it says yes, everybody is told to leave and `stopping` is set.
 
     sizes [4, K]: bytes of each user's messages in this slot, by phase as in `record.PHASES`. gradients [K]: whose
-    acknowledgement carries one. answered [K]: when each user's feedback came, by `perf_counter`.
+    acknowledgement carries one. answered [K]: when each user's feedback came, by `perf_counter`. left_out [K]: whom the
+    slot, or the validation, went on without, as in `absence`. tally: of feedback.
     """
 
     def __init__(self, plan: RunPlan, on_event: Callable[[Event], None], stop: Callable[[], bool]):
         self.plan = plan
-        self.stopping = False
         users = len(plan.users)
         self.sizes = np.zeros((4, users), np.int64)
         self.gradients = np.zeros(users, bool)
         self.answered = np.full(users, np.nan)
-        self._event = on_event
+        self.tally = Tally(users)
+        self.tell = on_event
         self._stop = stop
         self._attendance = Attendance([user.name for user in plan.users], plan.slots)
         self.post = Post(plan)
         self._judge = Judge(plan, on_event)
-        self._spoke: set[int] = set()
+        self._judge.at = (plan.first, plan.first_slot)
         self._left: set[int] = set()
+        self._lost: dict[int, str] = {}
+        self._expelled: dict[int, str] = {}
         self._opened: dict[int, Tensor | BadField] = {}
         self._riding: dict[int, pb.Features] = {}
-        self._done: asyncio.Future[None] | None = None
-        self._failure: RunFailed | None = None
-        self._turns = Turns(plan)
-        self._expect("features", plan.first, 0)
+        self.waiting = Waiting(self._attendance, plan, self._judge, self._lost, stop)
+        self.left_out = np.full(users, HERE, np.uint8)
+        self._asking = Asking(plan, self._attendance, self._judge, self.post, self.waiting, self._lost)
 
     # ------------------------------------------------------------ what the transport calls
 
     def join(self, data: bytes, line: Line) -> int:
         """Take in the user whose Join is `data`; answers Welcome. Returns its index k. Raises Refused."""
         join = read_join(data, self.plan)
-        k = self._attendance.join(join.user)
+        k = self._attendance.find(join.user)
+        if k in self.post.conversations:
+            self._take_back(k, join, line)
+            return k
+        if join.heard:
+            raise Refused("FAILED_PRECONDITION", f"user {join.user!r} comes back, but it was never here")
+        self._attendance.join(k)
         if join.sends_ahead:
             self._attendance.ahead.add(k)
-        self.post.connect(k, line)
-        self._event({"event": "join", "user": join.user})
-        self.post.send(k, welcome(self.plan, k, here=k in self._turns.here))
+        self.post.conversations[k] = Conversation(join.user, join.incarnation, line)
+        self.tell({"event": "join", "user": join.user})
+        message = welcome(self.plan, k)
+        self._asking.word(message.welcome.next, k, self.plan.first, self.plan.first_slot)
+        self.post.send(k, message)
         if self._attendance.assembled:
-            self._wake()
+            self.waiting.wake()
         return k
+
+    def _take_back(self, k: int, join: pb.Join, line: Line) -> None:
+        """User k goes on over another stream. Raises Refused."""
+        if k in self._expelled:
+            raise Refused("FAILED_PRECONDITION", f"user {join.user!r} may not come back: {self._expelled[k]}")
+        if join.sends_ahead != (k in self._attendance.ahead):
+            raise Refused("INVALID_ARGUMENT", f"user {join.user!r} comes back with another sends_ahead")
+        missed = self.post.conversations[k].resume(join, line)
+        self._attendance.join(k)
+        self._lost.pop(k, None)
+        self._asking.make_up({k})
+        self.tell({"event": "returned", "user": join.user, **self._judge.key, "missed": missed})
 
     def receive(self, k: int, data: bytes) -> None:
         """Take one message of user k. Raises OutOfOrder or Refused if it makes k's stream meaningless."""
         message = parse(data)
+        if message.HasField("leave") and self._attendance.leaving:
+            require_hash(message.leave)
+        conversation = self.post.conversations[k]
+        receipt = self._attendance.receive(k, message, len(data))
+        conversation.taken += receipt != "again"
+        if message.HasField("feedback"):
+            self.tally.add(k, receipt)
+        if receipt in ("again", "late"):
+            self._leave_out(k, receipt, message)
+            return
+        if self._proves(k, message):
+            conversation.prove()
+        self._keep(k, message)
+        if receipt == "last" or self.plan.absence.drops:
+            self.waiting.look()
+
+    def _leave_out(self, k: int, receipt: Receipt, message: pb.UserMessage) -> None:
+        if receipt == "late":
+            self.post.conversations[k].prove_asked()
+            if message.HasField("features"):
+                self._keep(k, message)
+        name = "duplicate" if receipt == "again" else "came_late"
+        self.tell({"event": name, "user": self.plan.users[k].name, **self._judge.key})
+        self._asking.make_up({k})
+
+    def _keep(self, k: int, message: pb.UserMessage) -> None:
+        """What came with a message that counts, until its turn comes."""
         if message.HasField("feedback"):
             self.answered[k] = perf_counter()
-        complete = self._attendance.receive(k, message, len(data))
         if message.HasField("features"):
             self._opened[k] = self._judge.open(k, message.features)
         elif message.HasField("ahead"):
             self._riding[k] = message.ahead
         if message.HasField("leave"):
-            require_hash(message.leave)
             self._left.add(k)
-        if complete:
-            self._wake()
 
-    def lose(self, k: int, why: str) -> None:
-        """User k's stream broke off: no slot can be whole without it, so the run fails with one line."""
+    def _proves(self, k: int, message: pb.UserMessage) -> bool:
+        """Whether user k cannot have said this before it heard the last thing that it was told."""
+        if not message.HasField("features") or message.features.key.slot in (0, self.plan.slots):
+            return True
+        return k not in self._attendance.ahead or k not in self._asking.spoke
+
+    def lose(self, k: int, why: str, line: Line, *, for_good: bool = False) -> None:
+        """User k's stream broke off: the run waits for it to come back on another one, or fails with one line.
+
+        for_good: it may not come back. A line that another one has taken the place of loses nobody.
+        """
+        conversation = self.post.conversations[k]
+        if not conversation.is_on(line):
+            return
+        conversation.break_off()
         self._attendance.lose(k)
-        if self._failure:
+        if self.waiting.failure:
             return
         name = self.plan.users[k].name
-        self._event({"event": "lost", "user": name, **self._judge.key, "reason": why})
-        self.fail(RunFailed(f"user {name!r} was lost in {self._judge.where}: {why}"))
-
-    def hang_up(self, k: int) -> None:
-        """User k closed its stream: fine after its Leave, a loss before."""
-        if k in self._left:
-            self._attendance.lose(k)
+        self.tell({"event": "lost", "user": name, **self._judge.key, "reason": why})
+        if for_good:
+            self._expelled[k] = why
+        self._lost[k] = why
+        if self.plan.absence.policy == "fail" or (for_good and not self.plan.absence.drops):
+            self.fail(RunFailed(f"user {name!r} was lost in {self._judge.where}: {why}"))
         else:
-            self.lose(k, "it closed its stream")
+            self._asking.make_up(self._attendance.present)
+            self.waiting.look()
+
+    def hang_up(self, k: int, line: Line) -> None:
+        """User k closed its stream: fine after its Leave, a loss before."""
+        if k not in self._left:
+            self.lose(k, "it closed its stream", line)
 
     def fail(self, failure: RunFailed) -> None:
         """End the run: whoever waits for users gets `failure`."""
-        self._failure = self._failure or failure
-        if self._done is not None and not self._done.done():
-            self._done.set_exception(self._failure)
+        self.waiting.fail(failure)
 
     # ------------------------------------------------------------ what the rounds call
+
+    @property
+    def stopping(self) -> bool:
+        """Everybody was told to leave."""
+        return self._asking.stopping
 
     @property
     def wanted_to_stop(self) -> bool:
@@ -129,24 +200,34 @@ class Cell:
 
     def check(self) -> None:
         """Raises RunFailed if the run has failed while nobody waited for users."""
-        if self._failure:
-            raise self._failure
+        self.waiting.check()
+
+    @property
+    def strikes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """[2, K]: how often each user was rejected for what it sent, before this round and so far."""
+        return tuple(self._judge.before.tolist()), tuple(self._judge.strikes.tolist())
+
+    @property
+    def missed(self) -> Mask:
+        """[K]: who takes part in the slot that goes on, and did not answer in time."""
+        return self.left_out >= NO_FEATURES
 
     @property
     def present(self) -> Mask:
         """[K]: who takes part in the slot that goes on."""
-        return self._turns.mask
+        return self._asking.turns.mask
 
     async def assemble(self) -> None:
         """Wait until everybody has joined: rounds end for all, also for those who take no part. Raises RunFailed."""
-        self.check()
-        while not self._attendance.assembled:
-            await self._wait()
+        await self.waiting.all_here()
 
     async def features(self, t: int, i: int) -> list[Tensor | None]:
         """Slot i's features, [B, ...feature_shape] per user in scenario order; None for a rejected user."""
         self._judge.at = (t, i)
+        self.left_out[:] = HERE
+        self.waiting.begin_slot()
         received = await self._features()
+        self.left_out[self._asking.turns.away] = AWAY
         self.sizes[:] = 0
         self.gradients[:] = False
         self._count(FEATURES)
@@ -172,24 +253,25 @@ class Cell:
         self._send_outputs("feedback", t, i, outputs)
         received: list[Feedback | None] = [None] * len(outputs)
         answers = await self._gather()
-        self._spoke = {said.k for said in answers}
+        self._asking.spoke = {said.k for said in self._attendance.answers}
         users = [self.plan.users[said.k] for said in answers]
         read = read_feedback([said.message.feedback for said in answers], users)
         for (k, _, _), feedback in zip(answers, read, strict=True):
-            received[k] = self._judge.checked(k, feedback)
+            received[k] = self._judge.feedback(k, feedback)
         self._count(FEEDBACK)
-        self._judge.require_somebody(len(self._turns.here))
+        self.waiting.end_slot()
+        self._judge.require_somebody(len(self._asking.turns.here))
         return received
 
     def acknowledge(self, t: int, i: int, feature_gradients: Tensors = ()) -> None:
         """Close slot i of round t: gradients to those who want them, the reason to those who were rejected.
 
         Where nobody waits for a gradient this may come before the edge's own step. Whose features came with its
-        feedback hears it with the next slot's outputs.
+        feedback hears it with the next slot's outputs. Sizes are those of a run that goes on: a stopped one may.
         """
-        self.stopping = self._stop()
-        here = self._turns.here
-        self._ask_after(t, i)
+        self._asking.stopping = self._stop()
+        here = self._asking.turns.here
+        self._asking.after_slot(t, i)
         rejected = self._judge.take()
         for k in sorted(here):
             wanted = self.plan.users[k].trainable_front and k not in rejected
@@ -198,14 +280,25 @@ class Cell:
                 self._judge.require_fit(k, gradient)
             self.gradients[k] = gradient is not None
             message = self.post.closing(k, t, i, rejected.get(k), gradient)
-            self._set_next(message.rejected.next if k in rejected else message.acknowledgement.next, k, t, i + 1)
-            waits = k in self._riding and not self.stopping
-            self.sizes[ACKNOWLEDGEMENT, k] = (self.post.hold if waits else self.post.send)(k, message)
-        self._ask_others(here, t, i + 1)
+            answer = message.rejected.next if k in rejected else message.acknowledgement.next
+            self._asking.word(answer, k, t, i + 1)
+            self.sizes[ACKNOWLEDGEMENT, k] = self._close(k, message, answer)
+        self._asking.others(here, t, i + 1)
+
+    def _close(self, k: int, message: pb.EdgeMessage, answer: pb.Next) -> int:
+        """Bytes of what ends a slot for user k, with its `answer` for a run that goes on."""
+        if not self.stopping:
+            return (self.post.hold if k in self._riding else self.post.send)(k, message)
+        size = message.ByteSize()
+        answer.CopyFrom(pb.Next(ask=pb.Next.LEAVE))
+        self.post.send(k, message)
+        return size
 
     async def validation_features(self) -> list[Tensor | None]:
         """Validation features [V, ...feature_shape]; None for users that do not validate."""
         self._judge.at = (self._judge.at[0], self.plan.slots)
+        self.left_out[:] = HERE
+        self.left_out[self._asking.not_validating()] = AWAY
         return await self._features()
 
     async def reports(self, t: int, outputs: Tensors) -> list[Report | None]:
@@ -222,101 +315,54 @@ class Cell:
 
         stop: the run is to stop here, as after its last round.
         """
-        self.stopping = self.stopping or stop
-        last = self.stopping or t + 1 == self.plan.rounds
-        if not last:
-            self._turns.begin(t + 1)
-        self._expect("leave", 0, 0) if last else self._expect("features", t + 1, 0)
+        self._asking.stopping = self.stopping or stop
+        last = self._asking.after_round(t)
         for k in range(len(self.plan.users)):
-            self.post.send(k, round_end(t, here=k in self._turns.here, last=last))
+            self.post.send(k, round_end(t, here=k in self._asking.turns.here, last=last))
 
     async def farewell(self) -> list[bytes]:
-        """Wait for every Leave; SHA-256 of each user's parameters, in scenario order."""
-        hashes = [message.leave.parameters_sha256 for _, message, _ in await self._gather()]
+        """Wait for every Leave; SHA-256 of each user's parameters, in scenario order; empty of one that is lost."""
+        self.waiting.begin_farewell()
+        hashes = [b""] * len(self.plan.users)
+        for k, message, _ in await self._gather():
+            hashes[k] = message.leave.parameters_sha256
         for k in range(len(self.plan.users)):
             self.post.send(k, pb.EdgeMessage(goodbye=pb.Goodbye()))
         return hashes
 
-    # ------------------------------------------------------------ asking
-
-    def _expect(self, kind: Kind, t: int, i: int, users: Iterable[int] | None = None) -> None:
-        self._done = None
-        if users is None:
-            users = range(len(self.plan.users)) if kind == "leave" else self._turns.here
-        self._attendance.expect((kind, t, i), users)
-
-    def _ask_after(self, t: int, i: int) -> None:
-        """Open what follows slot i before anybody is told, so that no answer comes too early."""
-        if self.stopping:
-            self._expect("leave", 0, 0)
-        elif i + 1 < self.plan.slots:
-            self._turns.go_on(t, i + 1)
-            self._expect("features", t, i + 1)
-        else:
-            self._expect("features", t, self.plan.slots, [k for k in self._turns.so_far if self._validates(k)])
-
-    def _set_next(self, answer: pb.Next, k: int, t: int, i: int) -> None:
-        if self.stopping:
-            answer.ask = pb.Next.LEAVE
-        elif i < self.plan.slots and k in self._attendance.ahead and k in self._spoke:
-            answer.ask = pb.Next.WAIT
-        elif k in self._attendance.asked:
-            answer.ask = pb.Next.FEATURES if i < self.plan.slots else pb.Next.VALIDATION
-            answer.key.round, answer.key.slot = t, i
-        else:
-            answer.ask = pb.Next.WAIT
-
-    def _validates(self, k: int) -> bool:
-        return self.plan.users[k].validation_batch > 0
-
-    def _ask_others(self, here: frozenset[int], t: int, i: int) -> None:
-        """Ask those from whom something is wanted, and who were not `here` in the slot that is over."""
-        for k in sorted(self._attendance.asked - here):
-            message = asking()
-            self._set_next(message.asked, k, t, i)
-            self.post.send(k, message)
+    # ------------------------------------------------------------ messages
 
     async def _gather(self) -> list[Said]:
-        self.check()
-        if not self._attendance.complete:
-            await self._wait()
-        return self._attendance.answers
+        await self.waiting.answers()
+        without = frozenset(self._attendance.excuse()) if not self._attendance.complete else self._without_again()
+        for k in without:
+            self._go_on_without(k, self.waiting.why(k))
+        return [said for said in self._attendance.answers if said.k not in without]
+
+    def _without_again(self) -> frozenset[int]:
+        """Who has answered now, and had not when this slot was gone through before."""
+        if self._attendance.leaving:
+            return frozenset()
+        return self.plan.absence.log.left_out(*self._judge.at, _CODES[self._attendance.what])
+
+    def _go_on_without(self, k: int, why: str) -> None:
+        """The slot, or the round's validation, goes on without user k."""
+        what = self._attendance.what
+        self.left_out[k] = _CODES.get(what, HERE)
+        if self._attendance.in_slot:
+            self._judge.missed(k, what, why)
 
     def _count(self, phase: int) -> None:
         for k, _, size in self._attendance.answers:
             self.sizes[phase, k] = size
-
-    def _wake(self) -> None:
-        if self._done is not None and not self._done.done():
-            self._done.set_result(None)
-
-    async def _wait(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._done = loop.create_future()
-        timer = loop.call_later(self.plan.patience, self._lose_patience)
-        try:
-            await self._done
-        finally:
-            timer.cancel()
-
-    def _lose_patience(self) -> None:
-        missing = self._attendance.absent or self._attendance.missing
-        names, more = ", ".join(map(repr, missing[:5])), len(missing) - 5
-        self.fail(
-            RunFailed(
-                f"no answer from {names}{f' and {more} more' if more > 0 else ''} in {self._judge.where} "
-                f"within patience ({self.plan.patience:g} s); raise `patience` if users are just slow"
-            )
-        )
-
-    # ------------------------------------------------------------ messages
+        self.sizes[phase, self.missed] = 0
 
     async def _features(self) -> list[Tensor | None]:
         received: list[Tensor | None] = [None] * len(self.plan.users)
         answers = await self._gather()
         self._open_riding()
         for k, _, _ in answers:
-            received[k] = self._judge.checked(k, self._opened.pop(k))
+            received[k] = self._judge.features(k, self._opened.pop(k))
         return received
 
     def _open_riding(self) -> None:
@@ -330,7 +376,7 @@ class Cell:
         return self._judge.checked(k, sendable(outputs, self.plan.users[k].codings.outputs)) is not None
 
     def _send_outputs(self, kind: Kind, t: int, i: int, outputs: Tensors) -> None:
-        self._expect(kind, t, i, [k for k, tensor in enumerate(outputs) if tensor is not None])
+        self._asking.expect(kind, t, i, [k for k, tensor in enumerate(outputs) if tensor is not None])
         for k, tensor in enumerate(outputs):
             if tensor is not None:
                 self.sizes[OUTPUTS, k] = self.post.serve(k, t, i, tensor)

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from edge_server.config_base import Config, Count, Positive
+from edge_server.config_base import Args, Config, Count, Own, Positive
 from edge_server.power_config import RoutedMtl
 
 
@@ -35,8 +35,8 @@ class Lenet(Config):
 class Custom(Config):
     """Your own `torch.nn.Module`, as `module:Class`; `args` go to its constructor."""
 
-    kind: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
-    args: dict[str, int | float | str | bool] = {}  # noqa: RUF012 - pydantic copies it
+    kind: Own
+    args: Args = {}  # noqa: RUF012 - pydantic copies it
 
 
 class Scoring(Config):
@@ -118,8 +118,8 @@ class ParameterFree(Scoring):
 class CustomAggregator(Scoring):
     """Your own aggregator, as `module:Class`; `args` go to its constructor, after the alpha-fair family."""
 
-    kind: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
-    args: dict[str, int | float | str | bool] = {}  # noqa: RUF012 - pydantic copies it
+    kind: Own
+    args: Args = {}  # noqa: RUF012 - pydantic copies it
 
 
 class Box(Config):
@@ -158,28 +158,72 @@ class StepTowards(Config):
     step: Annotated[float, Field(gt=0, le=1)]
 
 
+class CustomOuter(Config):
+    """Your own outer rule, as `module:Class`; `args` go to its constructor, after x_1."""
+
+    kind: Own
+    args: Args = {}  # noqa: RUF012 - pydantic copies it
+
+
 class Meta(Config):
     """The outer loop (7): its rule, what stands for theta_star, and its domain X."""
 
-    rule: Literal["running_mean", "continue", "scratch", "learned"] | StepTowards = "running_mean"
+    rule: Literal["running_mean", "continue", "scratch", "learned"] | StepTowards | CustomOuter = "running_mean"
     target: Literal["last", "average", "oracle"] = "last"
     domain: Domain = "none"
+
+
+class NormClip(Config):
+    """Every user's encoder gradient is cut to norm `at` before it is weighted."""
+
+    kind: Literal["norm_clip"]
+    at: Positive
+
+
+class Median(Config):
+    """The median of all users' weighted contributions, by coordinate, times their number."""
+
+    kind: Literal["median"]
+
+
+class TrimmedMean(Config):
+    """Their mean without the `share` smallest and the `share` largest of each coordinate, times their number."""
+
+    kind: Literal["trimmed_mean"]
+    share: Annotated[float, Field(gt=0, lt=0.5)] = 0.2
+
+
+class MultiKrum(Config):
+    """The users whose gradients have the closest neighbours, all but `byzantine` of them."""
+
+    kind: Literal["multi_krum"]
+    byzantine: Count
 
 
 Encoder = Annotated[Linear | Mlp | Lenet, Field(discriminator="kind")] | Custom
 BuiltIn = OwoFmtl | ParameterFree | Constant | ScaleInvariant | QFfl | Afl | Cagrad | Gramian
 Aggregator = Annotated[BuiltIn, Field(discriminator="kind")] | CustomAggregator
+Robust = Annotated[NormClip | Median | TrimmedMean | MultiKrum, Field(discriminator="kind")]
+
+
+class Quarantine(Config):
+    """Who was rejected `strikes` times for what it sent is not heard any more."""
+
+    strikes: Count
 
 
 class Edge(Config):
     """The edge server: shared encoder, aggregator, inner step, outer rule, and what it trains beside them.
 
-    device: where the encoder is.
+    device: where the encoder is. max_norm: of a message's features or gradient; beyond it they are rejected.
     """
 
     encoder: Encoder
     device: Literal["cpu", "cuda"] = "cpu"
     aggregator: Aggregator
+    robust: Robust | None = None
     primal: Primal = Primal()
     meta: Meta = Meta()
+    max_norm: Positive | None = None
+    quarantine: Quarantine | None = None
     server_tasks: tuple[RoutedMtl, ...] = ()

@@ -13,3 +13,7 @@ class Config(BaseModel):
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+Own = Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
+"""`module:Class`, a part of somebody's own."""
+Args = dict[str, int | float | str | bool]
+"""What goes to its constructor by name."""

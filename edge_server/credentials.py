@@ -16,6 +16,7 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection
 
 from edge_server.attendance import Refused
+from edge_server.ending import Ending
 from protos import AUTHORIZATION, BEARER, USER_URI
 
 Interceptor: TypeAlias = "grpc.aio.ServerInterceptor[Any, Any]"
@@ -211,31 +212,20 @@ class Speakers:
 
     def __init__(self, guard: Guard):
         self._guard = guard
-        self._speaking: dict[asyncio.Task[Any], Speaker] = {}
-        self._ended: set[asyncio.Task[Any]] = set()
+        self._speaking: dict[Ending, Speaker] = {}
 
     @contextmanager
-    def admitted(self, context: Any) -> Iterator[Speaker | None]:
-        """Around the conversation on one stream. Raises Refused at once, or when its certificate is revoked."""
-        speaker, task = self._guard.speaker(context), asyncio.current_task()
-        if speaker is None or task is None:
+    def admitted(self, context: Any, ending: Ending) -> Iterator[Speaker | None]:
+        """Around the conversation on one stream, which `ending` ends. Raises Refused."""
+        speaker = self._guard.speaker(context)
+        if speaker is None:
             yield speaker
             return
-        self._speaking[task] = speaker
+        self._speaking[ending] = speaker
         try:
             yield speaker
-        except asyncio.CancelledError:
-            if task not in self._ended:
-                raise
-            task.uncancel()
-            raise Refused("PERMISSION_DENIED", f"the certificate of {speaker} was revoked") from None
         finally:
-            del self._speaking[task]
-            self._ended.discard(task)
-
-    def why(self, otherwise: str) -> str:
-        """Why the stream that is being cancelled ends."""
-        return "its certificate was revoked" if asyncio.current_task() in self._ended else otherwise
+            del self._speaking[ending]
 
     async def watch(self) -> None:
         """Ends streams whose certificates are revoked, for as long as it runs."""
@@ -247,7 +237,6 @@ class Speakers:
     def _end(self, revoked: Revocations) -> None:
         with suppress(Refused):  # it is said to everybody who comes meanwhile
             revoked.refresh()
-        for task, speaker in self._speaking.items():
-            if speaker.fingerprint in revoked and task not in self._ended:
-                self._ended.add(task)
-                task.cancel()
+        for ending, speaker in self._speaking.items():
+            if speaker.fingerprint in revoked:
+                ending.end(Refused("PERMISSION_DENIED", f"the certificate of {speaker} was revoked"))

@@ -1,11 +1,26 @@
 """What an encoder must be: one sample in, one sample out, no chance, no hidden state."""
 
+from typing import Protocol
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 Shape = tuple[int, ...]
+
+
+class Encoder(Protocol):
+    """A shared model: a `torch.nn.Module` class. Yours is called with `args` alone, inside its own random stream.
+
+    Each sample's outputs are a function of its own features and of the parameters, which are all its state: no mixing
+    of samples, no random numbers, no buffer that changes. The edge checks this before the run, on fixed noise, and
+    casts the parameters to the run's type; checkpoints keep them.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        """features [N, *feature_shape] of all users' samples to outputs [N, ...], of the same type, finite."""
+        ...
 
 
 class EncoderError(ValueError):

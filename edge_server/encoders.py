@@ -1,6 +1,5 @@
 """The shared models: ours by name, yours as `module:Class`; and the checks that any of them must pass."""
 
-import importlib
 from itertools import pairwise
 from math import prod
 
@@ -8,6 +7,7 @@ import torch
 from torch import nn
 
 from edge_server import config
+from edge_server.custom import class_of
 from edge_server.encoder_checks import EncoderError, check_encoder, one_line, probe
 
 __all__ = ["EncoderError", "build_encoder", "output_shape"]
@@ -76,19 +76,12 @@ def _convolution(before: int, after: int) -> list[nn.Module]:
 
 
 def _custom(encoder: config.Custom) -> nn.Module:
-    module_name, class_name = encoder.kind.split(":")
     try:
-        module = importlib.import_module(module_name)
-    except Exception as error:
-        raise EncoderError(
-            f"encoder {encoder.kind}: cannot import {module_name}: {one_line(error)}; "
-            "install it or put its folder on PYTHONPATH"
-        ) from error
-    found = getattr(module, class_name, None)
-    if found is None:
-        raise EncoderError(f"encoder {encoder.kind}: {module_name} has no class {class_name!r}")
+        found = class_of(encoder.kind, "encoder")
+    except ValueError as error:
+        raise EncoderError(str(error)) from error
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        raise EncoderError(f"encoder {encoder.kind}: {class_name} is not a torch.nn.Module class")
+        raise EncoderError(f"encoder {encoder.kind}: {encoder.kind.partition(':')[2]} is not a torch.nn.Module class")
     return _construct(encoder, found)
 
 

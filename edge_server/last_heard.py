@@ -1,12 +1,13 @@
 """What users sent last in a round, for slots in which they are late."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from torch import Tensor
 
 from edge_server.messages import Feedback
 from edge_server.record import Event
+from edge_server.state import Flat, flattened
 
 
 class Heard(NamedTuple):
@@ -41,6 +42,16 @@ class LastHeard:
         for k, (said, answered) in enumerate(zip(features, feedback, strict=True)):
             if said is not None and answered is not None:
                 self._last[k] = Heard(i, said, answered)
+
+    def state(self) -> Flat:
+        """A copy of all of it, by the user's index."""
+        return {key: value for k, heard in self._last.items() for key, value in flattened(heard, str(k)).items()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Goes on from what `state` gave."""
+        for k in {int(name.partition(".")[0]) for name in state}:
+            slot, features, loss, gradient = (state[f"{k}.{part}"] for part in ("0", "1", "2.0", "2.1"))
+            self._last[k] = Heard(int(slot), features, Feedback(float(loss), gradient))
 
     def filled(
         self, late: Sequence[int], features: Sequence[Tensor | None], feedback: Sequence[Feedback | None]

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from google.protobuf.message import DecodeError
+import torch
 from torch import Tensor
 
 from edge_server.attendance import Refused
@@ -15,9 +15,12 @@ from protos import edge_pb2 as pb
 from protos.codings import Coding
 from protos.narrow import overflow
 from protos.tensors import BadTensor, NotFinite, Spec, unpack, unpack_together, wire_dtype
+from protos.wire import BadBytes, parsed
 
 _SHA256 = 32
 """Bytes of a SHA-256."""
+_FIELDS = 16
+"""Of a user's message, at most: ours has two."""
 
 
 class BadField(NamedTuple):
@@ -45,9 +48,9 @@ class Report(NamedTuple):
 def parse(data: bytes) -> pb.UserMessage:
     """The message in `data`. Raises Refused if it is none."""
     try:
-        return pb.UserMessage.FromString(data)
-    except DecodeError as error:
-        raise Refused("INVALID_ARGUMENT", f"{len(data)} bytes that are no UserMessage") from error
+        return parsed(pb.UserMessage, data, _FIELDS)
+    except BadBytes as error:
+        raise Refused("INVALID_ARGUMENT", str(error)) from error
 
 
 def read_join(data: bytes, plan: RunPlan) -> pb.Join:
@@ -122,6 +125,13 @@ def sendable(outputs: Tensor, coding: Coding) -> Tensor | BadField:
     return outputs
 
 
+def bounded(tensor: Tensor, limit: float | None, field: str) -> BadField | None:
+    """Why `tensor` cannot be used, if its Euclidean norm is above `limit` (None: no limit)."""
+    if limit is None or (norm := float(torch.linalg.vector_norm(tensor, dtype=torch.float64))) <= limit:
+        return None
+    return BadField(field, pb.Rejected.INVALID, f"its norm is {norm:.4g}, edge.max_norm is {limit:.4g}")
+
+
 def read_feedback(said: Sequence[pb.Feedback], users: Sequence[UserPlan]) -> list[Feedback | BadField]:
     """Losses and gradients [B, ...output_shape] of these users, or what is wrong with them."""
     gradients = read_tensors([one.gradient for one in said], [user.gradient for user in users], "gradient")
@@ -152,7 +162,7 @@ def _not_finite(value: float, field: str) -> BadField:
 def _agree(join: pb.Join, user: UserPlan) -> None:
     said = {
         "dtype": join.dtype,
-        "feature_shape": tuple(join.feature_shape),
+        "feature_shape": tuple(join.feature_shape[: len(user.feature_shape) + 1]),
         "batch": join.batch,
         "validation_batch": join.validation_batch,
         "wants_feature_gradient": join.wants_feature_gradient,

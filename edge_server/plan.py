@@ -3,10 +3,12 @@
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from edge_server.absence import WAITING, Absence
 from edge_server.participation import Draw, Mask
 from protos.codings import WHOLE, Codings
 from protos.frames import largest_frame
@@ -15,6 +17,16 @@ from protos.tensors import Spec, agreed
 
 _ENVELOPE = 4096
 """Bytes allowed around the tensor of a message: keys, shapes, names, one line of reason."""
+
+
+class Sizes(NamedTuple):
+    """What a user is going to send: its numeric type, one sample's features [..], and samples of a slot and in a
+    validation set (0: it has none)."""
+
+    dtype: torch.dtype
+    feature_shape: tuple[int, ...]
+    batch: int
+    validation_batch: int
 
 
 @dataclass(frozen=True)
@@ -79,8 +91,10 @@ class UserPlan:
 class RunPlan:
     """A run: T rounds of m slots for these users, in scenario order.
 
-    trunk: users may come on a stream of their host's. first: the round it goes on with. last: it ends before this
-    round, as if stopped; None: with the last one. draw: of who takes part; None: all who are there.
+    trunk: users may come on a stream of their host's. first, first_slot: the slot it goes on with; slot m is
+    the validation. last: it ends before this round, as if stopped; None: with the last one. draw: of who takes part;
+    None: all who are there. max_norm: of a message's tensor. strikes: rejections after which a user is in quarantine.
+    struck [2, K]: those of before round `first`, and of before slot `first_slot` of it; empty: none.
     """
 
     run: str
@@ -90,8 +104,13 @@ class RunPlan:
     patience: float
     trunk: bool = False
     first: int = 0
+    first_slot: int = 0
     last: int | None = None
     draw: Draw | None = None
+    absence: Absence = WAITING
+    max_norm: float | None = None
+    strikes: int | None = None
+    struck: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
 
     def present(self, round_: int) -> list[bool]:
         """[K]: who takes part in this round."""

@@ -1,45 +1,34 @@
 """What goes out to users: a line to each, and what its tensors owe."""
 
 from collections.abc import Mapping
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from edge_server.answers import closing, serving
+from edge_server.conversation import Conversation
 from edge_server.plan import RunPlan
 from edge_server.record import ACKNOWLEDGEMENT, OUTPUTS
 from protos import edge_pb2 as pb
 from protos.sender import Sender
 
 
-class Line(Protocol):
-    """The way to one user."""
-
-    def send(self, data: bytes) -> None:
-        """Queue one serialised EdgeMessage."""
-        ...
-
-
 class Post:
-    """Sends messages to users, indices k. What ends a slot may wait, to go out in one message with the next outputs."""
+    """Sends messages to users, indices k. What ends a slot may wait, to go out in one message with the next outputs.
+
+    conversations: with those who have joined.
+    """
 
     def __init__(self, plan: RunPlan):
         self._plan = plan
-        self._lines: dict[int, Line] = {}
+        self.conversations: dict[int, Conversation] = {}
         self._outputs = [Sender(u.codings.outputs, (u.rounding_seed, OUTPUTS)) for u in plan.users]
         self._returns = [Sender(u.codings.acknowledgement, (u.rounding_seed, ACKNOWLEDGEMENT)) for u in plan.users]
         self._held: dict[int, pb.EdgeMessage] = {}
 
-    def connect(self, k: int, line: Line) -> None:
-        """User k is reached by `line`."""
-        self._lines[k] = line
-
     def send(self, k: int, message: pb.EdgeMessage) -> int:
         """Bytes of the message, which is on its way."""
-        data = message.SerializeToString()
-        self._lines[k].send(data)
-        return len(data)
+        return self.conversations[k].send(message)
 
     def closing(self, k: int, t: int, i: int, rejected: pb.Rejected | None, gradient: Tensor | None) -> pb.EdgeMessage:
         """What ends slot i for user k, as `answers.closing`; what comes next is still to be said."""

@@ -1,17 +1,17 @@
 """What a scenario may say about the routed multi-task trainer; each part builds what it describes."""
 
-import pkgutil
 from dataclasses import fields, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from edge_server.config_base import Config, Count, Positive
-from edge_server.encoder_checks import one_line
+from edge_server.config_base import Args, Config, Count, Positive
+from edge_server.custom import build_custom, named
 from edge_server.routed_mtl import channels, p3_delay, p4_capacity
 from edge_server.routed_mtl.design import Design, Dual, Index, Inputs, Schedule, Scheme, SecondStage
 from edge_server.routed_mtl.p3_delay import P3Delay
 from edge_server.routed_mtl.p3_min_max import P3MinMax
+from edge_server.routed_mtl.problem_checks import check_problem
 from edge_server.routed_mtl.problems import Problem
 from edge_server.routed_mtl.tasks import PAPER_USERS, Tasks
 
@@ -140,7 +140,7 @@ class TaskGroup(Config):
     """One task per number of `users`. problem: p3, p3_min_max, p4, or your own `module:Class`, built from `args`."""
 
     problem: Annotated[str, Field(pattern=r"^(p3|p3_min_max|p4|[\w.]+:\w+)$")]
-    args: dict[str, int | float | str | bool] = {}  # noqa: RUF012 - pydantic copies it
+    args: Args = {}  # noqa: RUF012 - pydantic copies it
     users: tuple[Count, ...]
 
     @model_validator(mode="after")
@@ -233,8 +233,7 @@ def _given(config: P3 | P4) -> dict[str, Any]:
 
 
 def _custom(group: TaskGroup) -> Problem:
-    try:
-        problem: Problem = pkgutil.resolve_name(group.problem)(**group.args)
-    except Exception as error:
-        raise ValueError(f"problem {group.problem}: {one_line(error)}") from error
+    problem: Problem = build_custom(group.problem, "problem", group.args)
+    with named("problem", group.problem):
+        check_problem(problem, max(group.users))
     return problem

@@ -9,13 +9,15 @@ from typing import Annotated, Literal, NamedTuple
 import numpy as np
 from pydantic import Field, model_validator
 
-from edge_server.config_base import Config, Count, Positive
+from edge_server.config_base import Args, Config, Count, Own, Positive
+from edge_server.custom import build_custom
 from edge_server.radio import gains
 from edge_server.radio.clock import Computing
+from edge_server.radio.own import OwnGains
 from edge_server.radio.power import Downlink, PowerPolicy, SumCapacity, build_power
 from edge_server.radio.power import Routed as RoutedPower
 from edge_server.radio.power.sum_capacity import CAP
-from edge_server.radio.radio import Late, Link, Radio
+from edge_server.radio.radio import Late, Link, Radio, require_repeatable
 from edge_server.radio.trace_file import read_trace
 from edge_server.record import PHASES
 from edge_server.routed_mtl import channels
@@ -123,8 +125,8 @@ def _advised(advice: str) -> Iterator[None]:
 class CustomPower(Config):
     """Your own policy, as `module:Class`; `args` go to its constructor, after the downlink."""
 
-    kind: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
-    args: dict[str, int | float | str | bool] = {}  # noqa: RUF012 - pydantic copies it
+    kind: Own
+    args: Args = {}  # noqa: RUF012 - pydantic copies it
 
 
 Power = Literal["equal", "optimal", "min_max", "sum_capacity"] | Routed | CustomPower
@@ -180,7 +182,9 @@ class OnAir(Config):
         if isinstance(self.power, Routed):
             return self.power.built(self.downlink, users)
         if isinstance(self.power, CustomPower):
-            return build_power(self.power.kind, self.downlink, **self.power.args)
+            policy = build_power(self.power.kind, self.downlink, **self.power.args)
+            require_repeatable(policy, self.downlink, users)
+            return policy
         if self.power == "sum_capacity":
             return build_power(self.power, self.downlink, gains=self.link.rho * law())
         return build_power(self.power, self.downlink)
@@ -290,4 +294,17 @@ class Recorded(OnAir):
         return self.over(trace, lambda: trace.gain.reshape(-1, users), run)
 
 
-OfTheAir = Annotated[Rayleigh | Rician | Jakes | Recorded, Field(discriminator="kind")]
+class CustomChannel(OnAir):
+    """Your own source of gains, as `module:Class`; `args` go to its constructor, after its `Site`."""
+
+    kind: Own
+    args: Args = {}  # noqa: RUF012 - pydantic copies it
+
+    def built(self, run: Run) -> Radio:
+        """The radio of a run. Raises ValueError where the class cannot be built or does not keep to `Gains`."""
+        site = gains.Site(run.seeds, run.rounds, run.slots)
+        source = OwnGains(build_custom(self.kind, "channel", self.args, site), site, self.kind)
+        return self.over(source, source.sample, run)
+
+
+OfTheAir = Annotated[Rayleigh | Rician | Jakes | Recorded, Field(discriminator="kind")] | CustomChannel

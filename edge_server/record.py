@@ -7,12 +7,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_server.absence import HERE
+
 Floats = NDArray[np.float64]
 Event = dict[str, Any]
 
 APPLIED, LATE, REJECTED, ABSENT = range(4)
 STATUS = ("applied", "late", "rejected", "absent")
 """Names of the codes in `RoundRecord.status`."""
+
+CONTRIBUTIONS = ("received", "applied", "rejected", "late", "duplicate")
+"""Of feedback messages: the first is the sum of the others."""
 
 FEATURES, OUTPUTS, FEEDBACK, ACKNOWLEDGEMENT = range(4)
 PHASES = ("features", "outputs", "feedback", "acknowledgement")
@@ -69,13 +74,31 @@ class RadioRecord:
 
 
 @dataclass
+class Leaks:
+    """With `record.privacy`, what a round gave away to the edge [K]; NaN where that cannot be said.
+
+    norm_auc, direction_auc: how well one known label finds the others, from the norms or the directions of the output
+    gradients; .5 is chance. label_error: of labels solved for, in units of their spread; 0 is all of them.
+    distance_correlation: squared and bias-corrected, between inputs and features; 1 is the same.
+    """
+
+    norm_auc: Floats
+    direction_auc: Floats
+    label_error: Floats
+    distance_correlation: Floats
+
+
+@dataclass
 class RoundRecord:
     """One round of m slots and K users. NaN stands for what a user did not give.
 
-    loss, utility, weight [m, K]; weight is -w as applied: |w|, but below 0 where a rule steps against a user.
-    bytes_up, bytes_down [m, K] in bytes. t_slot, t_edge [m] and t_user [m, K] in seconds. status [m, K]: index into
-    STATUS. val_loss, val_accuracy [K]: on theta_{m+1}. eta: the inner step; of the last slot, where it is learned.
-    pull: the learned s that placed x. dual_gap, primal_regret, drift: `edge_server.certificate`.
+    loss, utility, weight [m, K]; weight is -w as applied: |w|, but below 0 where a rule steps against a user. bytes_up,
+    bytes_down [m, K] in bytes. t_slot, t_edge [m] and t_user [m, K] in seconds. status [m, K]: index into STATUS.
+    left_out [m+1, K]: whom slots, and the validation, went on without, as in `absence`. val_loss, val_accuracy [K]: on
+    theta_{m+1}. held_back [K]: slots in which a robust rule cut the user's contribution or left it out; NaN without
+    such a rule, or where it goes by coordinate. feedback [5, K]: messages, by CONTRIBUTIONS. eta: the inner step; of
+    the last slot, where it is learned. pull: the learned s that placed x. dual_gap, primal_regret, drift:
+    `edge_server.certificate`.
     """
 
     round: int
@@ -89,8 +112,11 @@ class RoundRecord:
     t_user: Floats
     t_edge: Floats
     status: NDArray[np.uint8]
+    left_out: NDArray[np.uint8]
     val_loss: Floats
     val_accuracy: Floats
+    held_back: Floats
+    feedback: NDArray[np.int64]
     fairness: float = np.nan
     slot_fairness: float = np.nan
     val_fairness: float = np.nan
@@ -107,6 +133,7 @@ class RoundRecord:
     capped: int = 0
     trace: Trace | None = None
     radio: RadioRecord | None = None
+    leaks: Leaks | None = None
 
     @classmethod
     def empty(cls, round_: int, slots: int, users: int) -> "RoundRecord":
@@ -124,14 +151,23 @@ class RoundRecord:
             t_user=_unknown(*shape),
             t_edge=np.zeros(slots),
             status=np.full(shape, ABSENT, np.uint8),
+            left_out=np.full((slots + 1, users), HERE, np.uint8),
             val_loss=_unknown(users),
             val_accuracy=_unknown(users),
+            held_back=_unknown(users),
+            feedback=np.zeros((len(CONTRIBUTIONS), users), np.int64),
         )
 
     @property
     def present(self) -> NDArray[np.bool_]:
         """[K]: who took part in the round, heard or rejected."""
         return np.asarray((self.status != ABSENT).any(axis=0))
+
+    def account(self, i: int, counted: NDArray[np.int32]) -> None:
+        """What became of the feedback messages of slot i; counted [3, K]: in time, again, after their slot went on."""
+        in_time, again, late = counted
+        applied, rejected, missed = (in_time * (self.status[i] == code) for code in (APPLIED, REJECTED, LATE))
+        self.feedback += np.stack([counted.sum(axis=0), applied, rejected, missed + late, again])
 
     @property
     def virtual_seconds(self) -> float:

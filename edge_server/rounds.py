@@ -13,21 +13,25 @@ from torch import Tensor
 
 from edge_server.aggregators import Aggregator, Slot
 from edge_server.air import Air
-from edge_server.boundary import Boundary, Remembered, given_back
+from edge_server.boundary import Boundary, Keeper, Remembered, given_back
 from edge_server.cell import Cell
 from edge_server.compute import Compute
 from edge_server.domains import Domain
 from edge_server.judge import RunFailed
 from edge_server.last_heard import LastHeard
 from edge_server.messages import Feedback
-from edge_server.outer import Hindsight, OuterLoop, ServedMean
+from edge_server.outer import Hindsight, OuterLoop, OwnOuter, ServedMean
 from edge_server.parameter_free import Descent, Learner
 from edge_server.primal_dual import cap_gradient, primal_step
 from edge_server.radio.radio import Radio
 from edge_server.record import ABSENT, APPLIED, LATE, REJECTED, Event, Floats, RoundRecord, Trace
+from edge_server.referee import Referee, Seen
+from edge_server.robust import Robust
 from edge_server.scoring import Scorer
 from edge_server.shared_model import SharedModel
+from edge_server.state import Flat
 from edge_server.step_size import Guess
+from edge_server.under_way import UnderWay
 
 Oracle = Callable[[int], Hindsight]
 """Gives round t's best model in hindsight; exists only where a simulation knows all users' data."""
@@ -59,28 +63,33 @@ class InnerStep:
 class Rounds:
     """A run at the edge. State between slots: `model` (theta), `duals` (w), `outer` (x), and `learner` if there is one.
 
+    robust: stands in the place of the weighted sum of the users' gradients.
     learner: takes the place of `inner.eta`, and gives `outer`, whose rule is then `continue`, its target.
     before_round: waits for what a round needs from beside the slots; False where the run is to stop first.
-    on_boundary: awaited between two rounds, while nothing moves. boundary: the last one, None in the first round and
-    where nobody asks.
+    pause: awaited before slot i of round t, which may begin when it returns.
+    keeper: who saves the run. boundary: the last one where it could be saved, None without a keeper.
+    referee: takes notes of what the edge sees.
     """
 
     cell: Cell
     model: SharedModel
     aggregator: Aggregator
-    outer: OuterLoop
+    outer: OuterLoop | OwnOuter
     inner: InnerStep
     target: Literal["last", "average", "oracle"]
     scorer: Scorer
     compute: Compute
     on_round: Callable[[RoundRecord], None]
     on_event: Callable[[Event], None]
+    robust: Robust | None = None
     oracle: Oracle | None = None
     learner: Learner | None = None
     trace: bool = False
     radio: Radio | None = None
     before_round: Callable[[int], Awaitable[bool]] | None = None
-    on_boundary: Callable[[Boundary], Awaitable[None]] | None = None
+    pause: Callable[[int, int], Awaitable[None]] | None = None
+    keeper: Keeper | None = None
+    referee: Referee | None = None
 
     def __post_init__(self) -> None:
         plan = self.cell.plan
@@ -88,6 +97,7 @@ class Rounds:
         self._l_max = np.array([user.l_max for user in plan.users])
         self._present = self.cell.present
         self.boundary: Boundary | None = None
+        self._left: Mapping[str, Tensor] | None = None
         self._air = Air(self.cell, self.radio, self.on_event)
         names = [user.name for user in plan.users]
         self._last = LastHeard(names) if self.radio and self.radio.late == "stale" else None
@@ -100,35 +110,63 @@ class Rounds:
             await self.round(t)
             if self.cell.stopping:
                 break
-            if self.on_boundary and self.boundary and t + 1 < self.cell.plan.rounds:
-                await self.on_boundary(self.boundary)
+            if self.keeper and self.boundary and t + 1 < self.cell.plan.rounds and self.keeper.due(0):
+                await self.keeper.keep(self.boundary)
         return await self.cell.farewell()
 
     async def round(self, t: int) -> None:
         """Round t: m slots from x_t, then the outer step (7)."""
-        record = RoundRecord.empty(t, self.cell.plan.slots, len(self.cell.plan.users))
-        record.eta = self.inner.eta
-        self._air.begin_round(record)
-        self.model.load(self.outer.x)
-        self.duals = self.aggregator.begin_round(self.duals)
-        served = ServedMean()
-        self._start_trace(record)
-        if self._last:
-            self._last.begin_round()
-        for i in range(self.cell.plan.slots):
+        under_way, first = self._begin(t)
+        record = under_way.record
+        for i in range(first, self.cell.plan.slots):
+            if self.pause is not None:
+                await self.pause(t, i)
             if self.target == "average":
-                served = served.add(self.model.live_theta)
+                under_way.served = under_way.served.add(self.model.live_theta)
             await self.slot(t, i, record)
+            await self._keep(t, i + 1, under_way)
             if self.cell.stopping:
                 return
         self._rest(record)
         await self._validate(t, record)
-        hindsight = await self.compute(self._end, t, served)
+        hindsight = await self.compute(self._end, t, under_way.served)
         self._finish(record, hindsight)
-        if self.on_boundary:
-            residuals = self.scorer.residuals
-            self.boundary = Boundary(t + 1, self._remembered, residuals, len(residuals), self.cell.post.owed)
+        if self.keeper:
+            self._mark(t + 1)
         self.cell.end_round(t, stop=t + 1 == self.cell.plan.last or not await self._ready(t + 1))
+
+    def _begin(self, t: int) -> tuple[UnderWay, int]:
+        """Round t at x_t, or as it was left in its midst, and the slot that comes first."""
+        record = RoundRecord.empty(t, self.cell.plan.slots, len(self.cell.plan.users))
+        record.eta = self.inner.eta
+        self._air.begin_round(record)
+        if self._last:
+            self._last.begin_round()
+        under_way, left, self._left = UnderWay(record, self._last), self._left, None
+        if left is None:
+            self.model.load(self.outer.x)
+            self.duals = self.aggregator.begin_round(self.duals)
+        self._start_trace(record)
+        if left is not None:
+            under_way.restore(left)
+        return under_way, 0 if left is None else self.cell.plan.first_slot
+
+    async def _keep(self, t: int, i: int, under_way: UnderWay) -> None:
+        """Before slot i: saves the run if it is due, and remembers where it stands if it is to stop."""
+        if self.keeper is None:
+            return
+        if self.cell.stopping:
+            self._mark(t, i, under_way.state)
+        elif i < self.cell.plan.slots and self.keeper.due(i):
+            self.cell.post.let_go()
+            await self.keeper.keep(self._mark(t, i, under_way.state))
+
+    def _mark(self, t: int, i: int = 0, under_way: Callable[[], Flat] = dict) -> Boundary:
+        residuals, cell = self.scorer.residuals, self.cell
+        strikes = cell.strikes if i else (cell.strikes[1], cell.strikes[1])
+        of_cell = cell.post.owed, strikes, cell.tally
+        self.boundary = Boundary(t, i, self._remembered, residuals, len(residuals), *of_cell, under_way)
+        return self.boundary
 
     async def _ready(self, t: int) -> bool:
         """Round t may begin, if there is one."""
@@ -139,15 +177,16 @@ class Rounds:
 
         Users who wait for no gradient take their own steps, and make their next features, beside the edge's.
         """
-        started, self._present = perf_counter(), self.cell.present
+        started = perf_counter()
         features = self._air.features(i, await self.cell.features(t, i))
+        self._present = self.cell.present
         forward = perf_counter()
         outputs = await self.compute(self.model.forward, features)
         if (usable := self.cell.usable(features, outputs, finite=self.model.finite)) is not features:
             outputs = await self.compute(self.model.forward, usable)
         sent = perf_counter()
         feedback = self._air.feedback(i, await self.cell.feedback(t, i, outputs), self.cell.answered - sent)
-        backward = perf_counter()
+        backward, received = perf_counter(), feedback
         feedback = await self._with_last(record.round, i, usable, feedback)
         if not self.cell.plan.trains_fronts:
             self.cell.acknowledge(t, i)
@@ -157,8 +196,12 @@ class Rounds:
         record.t_user[i] = np.where(self.cell.answered < sent, math.nan, self.cell.answered - sent)
         if self.cell.plan.trains_fronts:
             self.cell.acknowledge(t, i, feature_gradients)
+        record.account(i, self.cell.tally.take())
         record.t_slot[i] = perf_counter() - started
         await self._air.end(i, record, sent - forward, done - backward)
+        if self.referee is not None:
+            gradients = [None if f is None else f.gradient for f in received]
+            await self.compute(self.referee.slot, t, i, Seen(usable, outputs, gradients))
 
     async def _with_last(
         self, t: int, i: int, features: Sequence[Tensor | None], feedback: Sequence[Feedback | None]
@@ -184,7 +227,7 @@ class Rounds:
         w = self._weights(slot, record.round, i)
         exact = self.learner is not None and self.learner.curvature == "exact"
         per_user = self.model.user_gradients(gradients) if exact else None
-        gradient = self.model.backward(gradients, w)
+        gradient = self._combined(gradients, w, record)
         self._primal_step(gradient, w, torch.from_numpy(used), per_user, record, i)
         self.duals = self.aggregator.step(self.duals, slot)
         self._write(record, i, used, slot, w)
@@ -195,6 +238,15 @@ class Rounds:
             return self.aggregator.weights(self.duals, slot)
         except ValueError as error:
             raise RunFailed(f"edge.aggregator has no weights in round {t}, slot {i}: {error}") from error
+
+    def _combined(self, gradients: Sequence[Tensor | None], w: Tensor, record: RoundRecord) -> Tensor:
+        """sum_k -w_k g_k [d], or what a robust rule makes of these contributions."""
+        if self.robust is None:
+            return self.model.backward(gradients, w)
+        combined = self.robust(self.model, gradients, w)
+        if combined.held_back is not None:
+            record.held_back = np.nan_to_num(record.held_back) + combined.held_back.numpy()
+        return combined.gradient
 
     def _primal_step(
         self, gradient: Tensor, w: Tensor, losses: Tensor, per_user: Tensor | None, record: RoundRecord, i: int
@@ -233,6 +285,7 @@ class Rounds:
         for k, report in enumerate(await self.cell.reports(t, outputs)):
             if report is not None:
                 record.val_loss[k], record.val_accuracy[k] = report
+        record.left_out[-1] = self.cell.left_out
 
     def _evaluate(self, features: Tensor) -> Tensor | None:
         return self.model.evaluate([features])[0]
@@ -269,6 +322,7 @@ class Rounds:
         record.out_of_range[i] = self.aggregator.fairness.out_of_range(slot.utilities).numpy()
         missed = np.where(self._air.late, LATE, REJECTED)
         record.status[i] = np.where(self._present, np.where(unheard, missed, APPLIED), ABSENT)
+        record.left_out[i] = self.cell.left_out
         if record.trace is not None:
             record.trace.w[i] = w.numpy()
             record.trace.theta[i + 1] = self.model.theta.numpy()
@@ -287,6 +341,7 @@ class Rounds:
                 "raise `deadline` if they were late"
             )
         self.scorer.score(record, hindsight)
+        record.leaks = None if self.referee is None else self.referee.take()
         self._air.end_round(record.round)
         if record.capped:
             self.on_event({"event": "capped", "round": record.round, "slots": record.capped})
@@ -304,6 +359,8 @@ class Rounds:
         self.inner = replace(self.inner, eta=found.eta, guess=found.guess)
         self.model.load(found.theta)
         self.cell.post.owe(owed)
+        self.cell.tally.restore(state)
+        self._left = state if self.cell.plan.first_slot else None
         if self.radio:
             self.radio.clock = found.clock
 

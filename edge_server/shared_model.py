@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -149,17 +149,29 @@ class SharedModel:
 
         Between `forward` and `backward`, whose graph is left alone; RuntimeError without one. K d numbers are held.
         """
+        found = self._theta.new_zeros(len(output_gradients), self._theta.numel())
+        for k, slopes in self._slopes(output_gradients):
+            found[k].copy_(torch.cat([slope.reshape(-1) for slope in slopes]))
+        return found.cpu()
+
+    def gradient_norms(self, output_gradients: Sequence[Tensor | None]) -> Tensor:
+        """The norms of the users' gradients of their own losses [K] float64, as `user_gradients`, in O(d) memory."""
+        found = torch.zeros(len(output_gradients), dtype=torch.float64)
+        for k, slopes in self._slopes(output_gradients):
+            parts = [torch.linalg.vector_norm(slope, dtype=torch.float64) for slope in slopes]
+            found[k] = torch.linalg.vector_norm(torch.stack(parts))
+        return found
+
+    def _slopes(self, output_gradients: Sequence[Tensor | None]) -> Iterator[tuple[int, Sequence[Tensor]]]:
+        """k, and the gradients of all parameters from user k's own rows alone, of each user that gives one."""
         if self._features is None or self._outputs is None:
             raise RuntimeError("users' gradients need a forward pass first: no outputs are waiting for gradients")
         self._check_shapes(output_gradients, self._outputs)
-        found = self._theta.new_zeros(len(output_gradients), self._theta.numel())
         features = self._features.detach().split_with_sizes(self._sizes)
         parameters = list(self._encoder.parameters())
-        for row, x, gradient in zip(found, features, self._staging.each(output_gradients), strict=True):
+        for k, (x, gradient) in enumerate(zip(features, self._staging.each(output_gradients), strict=True)):
             if gradient is not None:
-                slopes = torch.autograd.grad(self._encoder(x), parameters, gradient, materialize_grads=True)
-                row.copy_(torch.cat([slope.reshape(-1) for slope in slopes]))
-        return found.cpu()
+                yield k, torch.autograd.grad(self._encoder(x), parameters, gradient, materialize_grads=True)
 
     def _products(self, rows: list[tuple[Tensor, Tensor]], group: list[nn.Parameter], found: Tensor) -> Tensor:
         """Inner products [P, P] in a group of parameters; rows: features and output gradients of P users.

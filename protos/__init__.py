@@ -9,6 +9,12 @@ LIVE = "/equiran.v1.Edge/Live"
 TRUNK = "/equiran.v1.Edge/Trunk"
 """A bidirectional stream per host, of serialised Frame."""
 
+RECEPTION = "/equiran.v1.Reception/Introduce"
+"""A bidirectional stream per connection of users that stand alone, of serialised FromUsers and FromEdge."""
+
+MOST_GUESTS, LARGEST_INTRODUCTION = 32, 8192
+"""Users in one Introduction, and its bytes at most: no run's limit for messages is lower."""
+
 AUTHORIZATION, BEARER = "authorization", "Bearer "
 """Where a token stands: this key of a stream's metadata, and what its value begins with."""
 
@@ -18,6 +24,7 @@ USER_URI = "equiran:user:"
 KEEPALIVE = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),
     ("grpc.http2.max_pings_without_data", 0),
 )
 """How either side learns that the other's machine, or the way to it, is gone without a word. A busy peer still answers:

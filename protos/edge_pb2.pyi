@@ -115,7 +115,7 @@ class UserMessage(_message.Message):
     def __init__(self, join: _Optional[_Union[Join, _Mapping]] = ..., features: _Optional[_Union[Features, _Mapping]] = ..., feedback: _Optional[_Union[Feedback, _Mapping]] = ..., report: _Optional[_Union[Report, _Mapping]] = ..., leave: _Optional[_Union[Leave, _Mapping]] = ..., ahead: _Optional[_Union[Features, _Mapping]] = ...) -> None: ...
 
 class Join(_message.Message):
-    __slots__ = ("protocol", "run", "user", "incarnation", "dtype", "feature_shape", "batch", "validation_batch", "wants_feature_gradient", "sends_ahead", "codings")
+    __slots__ = ("protocol", "run", "user", "incarnation", "dtype", "feature_shape", "batch", "validation_batch", "wants_feature_gradient", "sends_ahead", "codings", "heard")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     RUN_FIELD_NUMBER: _ClassVar[int]
     USER_FIELD_NUMBER: _ClassVar[int]
@@ -127,6 +127,7 @@ class Join(_message.Message):
     WANTS_FEATURE_GRADIENT_FIELD_NUMBER: _ClassVar[int]
     SENDS_AHEAD_FIELD_NUMBER: _ClassVar[int]
     CODINGS_FIELD_NUMBER: _ClassVar[int]
+    HEARD_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     run: str
     user: str
@@ -138,7 +139,8 @@ class Join(_message.Message):
     wants_feature_gradient: bool
     sends_ahead: bool
     codings: Codings
-    def __init__(self, protocol: _Optional[int] = ..., run: _Optional[str] = ..., user: _Optional[str] = ..., incarnation: _Optional[int] = ..., dtype: _Optional[_Union[DType, str]] = ..., feature_shape: _Optional[_Iterable[int]] = ..., batch: _Optional[int] = ..., validation_batch: _Optional[int] = ..., wants_feature_gradient: _Optional[bool] = ..., sends_ahead: _Optional[bool] = ..., codings: _Optional[_Union[Codings, _Mapping]] = ...) -> None: ...
+    heard: int
+    def __init__(self, protocol: _Optional[int] = ..., run: _Optional[str] = ..., user: _Optional[str] = ..., incarnation: _Optional[int] = ..., dtype: _Optional[_Union[DType, str]] = ..., feature_shape: _Optional[_Iterable[int]] = ..., batch: _Optional[int] = ..., validation_batch: _Optional[int] = ..., wants_feature_gradient: _Optional[bool] = ..., sends_ahead: _Optional[bool] = ..., codings: _Optional[_Union[Codings, _Mapping]] = ..., heard: _Optional[int] = ...) -> None: ...
 
 class Features(_message.Message):
     __slots__ = ("key", "features")
@@ -175,7 +177,7 @@ class Leave(_message.Message):
     def __init__(self, parameters_sha256: _Optional[bytes] = ...) -> None: ...
 
 class EdgeMessage(_message.Message):
-    __slots__ = ("welcome", "outputs", "acknowledgement", "rejected", "round_end", "goodbye", "asked", "following")
+    __slots__ = ("welcome", "outputs", "acknowledgement", "rejected", "round_end", "goodbye", "asked", "resumed", "following")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGEMENT_FIELD_NUMBER: _ClassVar[int]
@@ -183,6 +185,7 @@ class EdgeMessage(_message.Message):
     ROUND_END_FIELD_NUMBER: _ClassVar[int]
     GOODBYE_FIELD_NUMBER: _ClassVar[int]
     ASKED_FIELD_NUMBER: _ClassVar[int]
+    RESUMED_FIELD_NUMBER: _ClassVar[int]
     FOLLOWING_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     outputs: Outputs
@@ -191,8 +194,9 @@ class EdgeMessage(_message.Message):
     round_end: RoundEnd
     goodbye: Goodbye
     asked: Next
+    resumed: Resumed
     following: Outputs
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., outputs: _Optional[_Union[Outputs, _Mapping]] = ..., acknowledgement: _Optional[_Union[Acknowledgement, _Mapping]] = ..., rejected: _Optional[_Union[Rejected, _Mapping]] = ..., round_end: _Optional[_Union[RoundEnd, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., asked: _Optional[_Union[Next, _Mapping]] = ..., following: _Optional[_Union[Outputs, _Mapping]] = ...) -> None: ...
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., outputs: _Optional[_Union[Outputs, _Mapping]] = ..., acknowledgement: _Optional[_Union[Acknowledgement, _Mapping]] = ..., rejected: _Optional[_Union[Rejected, _Mapping]] = ..., round_end: _Optional[_Union[RoundEnd, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., asked: _Optional[_Union[Next, _Mapping]] = ..., resumed: _Optional[_Union[Resumed, _Mapping]] = ..., following: _Optional[_Union[Outputs, _Mapping]] = ...) -> None: ...
 
 class Welcome(_message.Message):
     __slots__ = ("protocol", "rounds", "slots", "output_shape", "next")
@@ -207,6 +211,14 @@ class Welcome(_message.Message):
     output_shape: _containers.RepeatedScalarFieldContainer[int]
     next: Next
     def __init__(self, protocol: _Optional[int] = ..., rounds: _Optional[int] = ..., slots: _Optional[int] = ..., output_shape: _Optional[_Iterable[int]] = ..., next: _Optional[_Union[Next, _Mapping]] = ...) -> None: ...
+
+class Resumed(_message.Message):
+    __slots__ = ("taken", "before")
+    TAKEN_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    taken: int
+    before: int
+    def __init__(self, taken: _Optional[int] = ..., before: _Optional[int] = ...) -> None: ...
 
 class Outputs(_message.Message):
     __slots__ = ("key", "outputs")

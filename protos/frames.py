@@ -3,14 +3,15 @@
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from google.protobuf.message import DecodeError
-
 from protos import edge_pb2 as pb
+from protos.wire import BadBytes, parsed
 
 MOST_PARCELS, MOST_BYTES = 128, 1 << 20
 """Of a frame that is sent. While one side works on a frame, the other makes the next one."""
 _PER_PARCEL = 16
 """Bytes around a message, at most."""
+_ALLOWED_PARCELS = 32 * MOST_PARCELS
+"""Of a large frame that is received."""
 
 
 class BadFrame(ValueError):
@@ -45,9 +46,9 @@ def framed(parcels: Iterable[Parcel]) -> Iterator[bytes]:
 def opened(data: bytes, largest_message: int) -> list[Parcel]:
     """The parcels of a frame. Raises BadFrame for bytes that are none, or a message that is too large."""
     try:
-        frame = pb.Frame.FromString(data)
-    except DecodeError as error:
-        raise BadFrame(f"{len(data)} bytes that are no Frame") from error
+        frame = parsed(pb.Frame, data, _ALLOWED_PARCELS)
+    except BadBytes as error:
+        raise BadFrame(str(error)) from error
     parcels = [Parcel(parcel.seat, parcel.message) for parcel in frame.parcels]
     for seat, message in parcels:
         if len(message) > largest_message:

@@ -49,7 +49,8 @@ def widened(sent: Narrow, coding: Coding, layout: np.dtype[np.floating], size: i
         return np.frombuffer(sent.data, "<f2").astype(layout)
     if coding.kind == "bfloat16":
         upper = np.frombuffer(sent.data, "<u2").astype("<u4") << 16
-        return upper.view("<f4").astype(layout)
+        with np.errstate(invalid="ignore"):
+            return upper.view("<f4").astype(layout)
     if coding.kind == "int8":
         with np.errstate(over="ignore", invalid="ignore"):
             levels: Floats = np.frombuffer(sent.data, np.int8).astype(layout)

@@ -28,7 +28,7 @@ class Sender:
             pack(tensor, into)
             return
         into.dtype = coded_dtype(self._coding, tensor.dtype)
-        into.shape.extend(tensor.shape)
+        into.shape.extend([*tensor.shape])
         sent = self._narrowed(tensor.detach().numpy(), WIRE[tensor.dtype][1], t, i)
         into.data, into.scale, into.indices = sent
 

@@ -85,7 +85,7 @@ def coded_dtype(coding: Coding, dtype: torch.dtype) -> pb.DType:
 def pack(tensor: Tensor, into: pb.Tensor) -> None:
     """Write `tensor` (any shape, float32 or float64, CPU) into a message. Raises BadTensor for another dtype."""
     into.dtype = wire_dtype(tensor.dtype)
-    into.shape.extend(tensor.shape)
+    into.shape.extend([*tensor.shape])
     into.data = tensor.detach().numpy().astype(WIRE[tensor.dtype][1], copy=False).tobytes()
 
 
@@ -110,7 +110,7 @@ def _whole(message: pb.Tensor, spec: Spec) -> bytes:
     """The bytes of a tensor that travels whole."""
     data = message.data
     wire, _ = WIRE[spec.dtype]
-    if message.dtype != wire or tuple(message.shape) != spec.shape or len(data) != spec.nbytes or _extra(message, spec):
+    if message.dtype != wire or not _same_shape(message, spec) or len(data) != spec.nbytes or _extra(message, spec):
         raise BadTensor(_difference(message, spec))
     return data
 
@@ -128,7 +128,7 @@ def _widened(message: pb.Tensor, spec: Spec) -> NDArray[np.floating]:
     coding, sent = spec.coding, Narrow(message.data, message.scale, message.indices)
     wire = coded_dtype(coding, spec.dtype)
     got = len(sent.data) + len(sent.indices)
-    if message.dtype != wire or tuple(message.shape) != spec.shape or got != spec.nbytes or _extra(message, spec):
+    if message.dtype != wire or not _same_shape(message, spec) or got != spec.nbytes or _extra(message, spec):
         raise BadTensor(_difference(message, spec))
     if coding.kind == "int8":
         _require_scale(sent.scale)
@@ -162,6 +162,11 @@ def _require_places(indices: bytes, spec: Spec) -> None:
         raise BadTensor(f"its indices do not rise from 0 to at most {spec.size - 1}")
 
 
+def _same_shape(message: pb.Tensor, spec: Spec) -> bool:
+    """Of a message that may be all shape, one number more than there should be is looked at."""
+    return message.shape[: len(spec.shape) + 1] == [*spec.shape]
+
+
 def _difference(message: pb.Tensor, spec: Spec) -> str:
     name = _NAMES.get(message.dtype)
     expected = _NAMES[coded_dtype(spec.coding, spec.dtype)]
@@ -169,7 +174,7 @@ def _difference(message: pb.Tensor, spec: Spec) -> str:
         return f"dtype number {message.dtype} is unknown; expected {expected}"
     if name != expected:
         return f"dtype is {name}, expected {expected}"
-    if tuple(message.shape) != spec.shape:
+    if not _same_shape(message, spec):
         return f"shape is {list(message.shape[:9])}, expected {list(spec.shape)}"
     if extra := _extra(message, spec):
         return f"{extra}, which this tensor's coding does not have"

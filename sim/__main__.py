@@ -8,11 +8,19 @@ def main() -> None:
     """Entry point. Ctrl-C is exit code 130 and no traceback even while torch is still being imported.
 
     Nothing that is imported is garbage: collecting it takes a tenth of the start, and some of every later collection.
+    `watch` needs no torch.
     """
     try:
         gc.disable()
-        from sim.cli import main as command
+        try:
+            if sys.argv[1:2] == ["watch"]:
+                from sim.live.command import main as command
+            else:
+                from sim.cli import main as command
+        except ImportError as error:
+            from sim.doctor.telling import without_packages
 
+            sys.exit(without_packages(error, sys.argv[1:]))
         gc.freeze()
         gc.enable()
         command()

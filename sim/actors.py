@@ -13,21 +13,22 @@ import numpy as np
 import torch
 from safetensors.torch import load, save
 
-from edge_server.boundary import Boundary
-from edge_server.cell import Cell
+from edge_server.boundary import Boundary, Keeper
 from edge_server.compute import OneThread
 from edge_server.device import require_device
 from edge_server.judge import RunFailed
-from edge_server.record import Event, RadioRecord, RoundRecord, Trace
+from edge_server.record import Event, Leaks, RadioRecord, RoundRecord, Trace
 from edge_server.server_tasks.news import TaskNews
 from edge_server.service import EdgeServer, serve
 from edge_server.state import Flat, OtherShape
 from sim.allocator import keep_buffers, keep_objects
 from sim.build import RunState, build_rounds, build_server_tasks, build_session, devices
-from sim.checkpoints import LEAST, PAUSE, Pace, joined, taken_apart
+from sim.checkpoints import LEAST, Pace, joined, taken_apart
+from sim.faulty_edge import build_cell
 from sim.keys import ALL_ON_ONE, ANYBODY, unpack_connections, unpack_guard
-from sim.local import Outcome, ReasonLost, host, users_at
+from sim.local import At, Outcome, ReasonLost, host, settled
 from sim.oracle import NotConverged
+from sim.pausing import Pause
 from sim.priority import yield_to_edge
 from sim.recipe import from_recipe
 from user_client.session import Session
@@ -40,7 +41,7 @@ class News:
     rounds: list[RoundRecord] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     tasks: list[TaskNews] = field(default_factory=list)
-    boundary: tuple[int, Flat] | None = None
+    boundary: tuple[At, Flat] | None = None
     outcome: Outcome | None = None
     failure: str | None = None
 
@@ -72,7 +73,7 @@ class News:
             rounds = [_join(scalars, f"{number}.", arrays) for number, scalars in enumerate(header["rounds"])]
             tasks = [_filed(content, f"task{number}.", arrays) for number, content in enumerate(header["tasks"])]
             at = header["boundary"]
-            boundary = None if at is None else (at, load(arrays["boundary"].tobytes()))
+            boundary = None if at is None else (At(*at), load(arrays["boundary"].tobytes()))
         outcome = header["outcome"]
         if outcome:
             users = [bytes.fromhex(user) for user in outcome["users"]]
@@ -80,13 +81,13 @@ class News:
         return cls(rounds, header["events"], tasks, boundary, outcome, header["failure"])
 
 
-def _split(record: RoundRecord | Trace | RadioRecord, prefix: str, arrays: dict[str, Any]) -> dict[str, Any]:
+def _split(record: RoundRecord | Trace | RadioRecord | Leaks, prefix: str, arrays: dict[str, Any]) -> dict[str, Any]:
     """The record's numbers; its arrays go into `arrays`, named by their field."""
     scalars: dict[str, Any] = {}
     for name, value in ((f.name, getattr(record, f.name)) for f in fields(record)):
         if isinstance(value, np.ndarray):
             arrays[prefix + name] = value
-        elif isinstance(value, Trace | RadioRecord):
+        elif isinstance(value, Trace | RadioRecord | Leaks):
             scalars[name] = _split(value, f"{prefix}{name}.", arrays)
         else:
             scalars[name] = value
@@ -98,7 +99,7 @@ def _join(scalars: dict[str, Any], prefix: str, arrays: Any, kind: type[Any] = R
     for name in (f.name for f in fields(kind)):
         if prefix + name in arrays:
             values[name] = arrays[prefix + name]
-    for name, part in (("trace", Trace), ("radio", RadioRecord)):
+    for name, part in (("trace", Trace), ("radio", RadioRecord), ("leaks", Leaks)):
         if isinstance(values.get(name), dict):
             values[name] = _join(values[name], f"{prefix}{name}.", arrays, part)
     return kind(**values)
@@ -125,23 +126,24 @@ class EdgeActor:
         recipe: str,
         state: bytes = b"",
         task: bytes = b"",
-        pace: tuple[float, float] = (PAUSE, LEAST),
+        least: float = LEAST,
         grace: float | None = None,
     ):
-        """state, task: what the edge and its server task go on from; empty at the start of a run. pace: of `Pace`.
+        """state, task: what the edge and its server task go on from; empty at the start of a run. least: of `Pace`.
 
         grace: seconds from a failure to the end of this process, which nobody may be able to reach any more.
         """
         keep_buffers()
         design, self._step = from_recipe(recipe)
         self._design = replace(design, state=RunState(load(state), [], task or None)) if state else design
-        self._saved, self._pace = asyncio.Event(), Pace(*pace)
+        self._saved, self._pace = asyncio.Event(), Pace(self._design.scenario.checkpoints, least)
         self._news = News()
         self._told = asyncio.Event()
-        self._stop = False
+        self._stop = self._paused = False
         self._server: EdgeServer | None = None
         self._grace = grace
-        self._cell = Cell(self._design.plan, self._on_event, lambda: self._stop)
+        self._heard = asyncio.Event()
+        self._cell = build_cell(self._design, self._on_event, lambda: self._stop, self._all_heard)
 
     async def listen(self, interface: str, guard: bytes = ANYBODY) -> bytes:
         """Start serving on a free port of `interface`, to those whom the guard lets in. The address for users.
@@ -155,16 +157,20 @@ class EdgeActor:
 
     async def run(self) -> None:
         """The rounds; what happens is told through `news`."""
+        torch.set_flush_denormal(True)
         compute = OneThread(self._design.scenario.threads.edge)
         try:
             tasks = build_server_tasks(self._design, self._on_event, self._on_task)
             on_round = tasks.then(self._on_round)
             rounds = build_rounds(self._design, self._step, self._cell, compute, on_round, self._on_event, tasks)
-            rounds.on_boundary = self._on_boundary
+            rounds.keeper = Keeper(self._pace.due, self._keep)
+            rounds.pause = Pause(self._cell, lambda: self._paused, self._on_event)
             keep_objects()
             users = await tasks.beside(rounds.run())
             if self._cell.stopping and (last := rounds.boundary):
                 self._tell_boundary(last)
+            if self._server:
+                self._server.account()
             self._news.outcome = Outcome(rounds.model.digest(), users, self._cell.stopping)
         except (RunFailed, NotConverged) as error:
             self._news.failure = str(error)
@@ -176,20 +182,25 @@ class EdgeActor:
         self._told.set()
 
     async def news(self) -> bytes:
-        """Waits until there is something to tell, then tells it once."""
+        """Waits until there is something to tell, then tells it once. Who asks again has heard what was told."""
+        if not self._told.is_set():
+            self._heard.set()
         await self._told.wait()
         self._told.clear()
         news, self._news = self._news, News()
         return news.pack()
 
+    async def _all_heard(self) -> None:
+        """Returns once somebody has heard all that has happened."""
+        self._heard.clear()
+        await self._heard.wait()
+
     def saved(self) -> None:
         """The boundary that was told is safe: go on."""
         self._saved.set()
 
-    async def _on_boundary(self, boundary: Boundary) -> None:
-        """Now and then tells of it, and waits until edge and users are saved together."""
-        if not self._pace.due():
-            return
+    async def _keep(self, boundary: Boundary) -> None:
+        """Tells of it, and waits until edge and users are saved together."""
         start = perf_counter()
         self._saved.clear()
         if self._tell_boundary(boundary):
@@ -200,15 +211,20 @@ class EdgeActor:
     def _tell_boundary(self, boundary: Boundary) -> bool:
         """Whether there is something to save; what cannot be saved is an event."""
         try:
-            self._news.boundary = boundary.round, boundary.state()
+            self._news.boundary = At(boundary.round, boundary.slot), boundary.state()
         except OtherShape as error:
-            self._on_event({"event": "not_saved", "round": boundary.round, "reason": str(error)})
+            at = {"round": boundary.round, "slot": boundary.slot}
+            self._on_event({"event": "not_saved", **at, "reason": str(error)})
             return False
         return True
 
     def stop(self) -> None:
         """Ask everybody to leave after the current slot."""
         self._stop = True
+
+    def pause(self, wanted: bool) -> None:
+        """Hold the run before its next slot, or let it go on."""
+        self._paused = wanted
 
     def _on_round(self, record: RoundRecord) -> None:
         self._news.rounds.append(record)
@@ -248,6 +264,7 @@ class HostActor:
     async def prepare(self) -> bytes:
         """Build the users and their data. Empty, or the one line that says why it failed."""
         torch.set_num_threads(self._design.scenario.threads.user)
+        torch.set_flush_denormal(True)
         for k in self._users:
             try:
                 self._sessions.append(build_session(self._design, k))
@@ -271,16 +288,18 @@ class HostActor:
             self._over = True
         return b""
 
-    async def kept(self, round_: int) -> bytes:
-        """The users' states before this round, by their place in the scenario; nothing if they never get there."""
+    async def states(self) -> bytes:
+        """The users' states between two slots, by their place in the scenario; nothing if one is never told how its
+        last slot ended.
+        """
         until = perf_counter() + self._design.plan.patience
 
         def check() -> None:
             if self._over or perf_counter() > until:
-                raise RunFailed(f"its users did not come to the end of round {round_ - 1}")
+                raise RunFailed("a user was not told how its last slot ended")
 
         try:
-            states = await users_at(self._sessions, round_, check)
+            states = await settled(self._sessions, check)
         except RunFailed:
             return b""
         return save(joined(dict(zip(self._users, states, strict=True))))

@@ -5,20 +5,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 
 from edge_server import config
-from edge_server.aggregators import build_aggregator
-from edge_server.build import build_domain, build_outer
+from edge_server.absence import Absence, Log
+from edge_server.aggregators import build_aggregator, require_fit
+from edge_server.build import build_domain, build_outer, build_robust, require_outer
 from edge_server.cell import Cell
 from edge_server.compute import Compute
 from edge_server.device import require_device
 from edge_server.encoders import EncoderError, build_encoder, output_shape
 from edge_server.parameter_free import Learner
-from edge_server.plan import RunPlan, UserPlan
+from edge_server.plan import RunPlan, Sizes, UserPlan
 from edge_server.radio.power import Routed
 from edge_server.radio.radio import Radio
 from edge_server.radio_config import Run
@@ -34,10 +35,14 @@ from edge_server.server_tasks.rehearsal import rehearsed
 from edge_server.shared_model import SharedModel
 from edge_server.state import Flat
 from sim.compression import codings
+from sim.fault_schedule import Strike, Victim
+from sim.faulty_user import FaultySession
 from sim.hindsight import Hindsights, Told
 from sim.keys import check as check_keys
+from sim.meter import Meter, Observed
 from sim.participation import draw, most
 from sim.presence import away
+from sim.room import require_room
 from sim.scenario import Loaded, Scenario
 from sim.seeds import stream_seed
 from sim.step import Step
@@ -67,17 +72,20 @@ class RunState(NamedTuple):
 class Blueprint:
     """What all processes must agree on: the scenario, and the run as the edge plans it.
 
-    state: before round `plan.first`; None where that is round 0.
+    state: before round `plan.first`; None where that is round 0. spent: faults that have struck, and strike once.
     """
 
     scenario: Scenario
     plan: RunPlan
     state: RunState | None = None
+    spent: frozenset[Strike] = frozenset()
 
     @property
     def whole(self) -> "Blueprint":
         """The same run from its first round to its last, whatever this one goes on from or ends before."""
-        return replace(self, plan=replace(self.plan, first=0, last=None), state=None)
+        absence = replace(self.plan.absence, log=Log())
+        plan = replace(self.plan, first=0, first_slot=0, last=None, struck=((), ()), absence=absence)
+        return replace(self, plan=plan, state=None)
 
     @property
     def output_shape(self) -> tuple[int, ...]:
@@ -123,18 +131,40 @@ def blueprint(scenario: Scenario, run: str) -> Blueprint:
     A GPU is looked for where the edge will be, which with Ray need not be here.
     """
     streams = [_stream(scenario, k) for k in range(len(scenario.users))]
-    shapes = [_feature_shape(scenario, k, stream) for k, stream in enumerate(streams)]
-    _same_everywhere(scenario, streams, shapes)
-    outputs = _output_shape(scenario, shapes[0], streams[0].dtype)
+    design = planned(scenario, run, [_sizes(scenario, k, stream) for k, stream in enumerate(streams)])
     for k, stream in enumerate(streams):
         with _part("users", k, "head"):
-            build_head(scenario.users[k].head, outputs, stream.outputs, stream.dtype, seed=0)
+            build_head(scenario.users[k].head, design.output_shape, stream.outputs, stream.dtype, seed=0)
     with _part("security"):
         check_keys(scenario.security, [user.name for user in scenario.users])
+    return design
+
+
+def sizes_of(scenario: Scenario, k: int) -> Sizes:
+    """What user k will send, from its data. Raises PartError."""
+    return _sizes(scenario, k, _stream(scenario, k))
+
+
+def planned(scenario: Scenario, run: str, sizes: Sequence[Sizes]) -> Blueprint:
+    """Plan a run from what users will send; nobody's data are looked at. Raises PartError where parts do not fit."""
+    _same_everywhere(scenario, sizes)
+    outputs = _output_shape(scenario, sizes[0].feature_shape, sizes[0].dtype)
+    check_edge(scenario)
+    users = tuple(
+        user_plan(scenario, k, size, outputs, rounds)
+        for k, (size, rounds) in enumerate(zip(sizes, away(scenario), strict=True))
+    )
+    return Blueprint(scenario, run_plan(scenario, run, users))
+
+
+def check_edge(scenario: Scenario) -> None:
+    """Raises PartError where the edge's parts, but for its encoder, cannot be built."""
     with _part("radio"):
         build_radio(scenario)
     with _part("edge", "aggregator"):
-        build_aggregator(scenario.edge.aggregator).start(len(streams))
+        require_fit(scenario.edge.aggregator, len(scenario.users))
+    with _part("edge", "meta", "rule"):
+        require_outer(scenario.edge.meta)
     here = scenario.transport != "ray"
     with _part("edge", "device"):
         require_device(scenario.edge.device if here else "cpu")
@@ -144,12 +174,32 @@ def blueprint(scenario: Scenario, run: str) -> Blueprint:
         with _part("radio", "power"):
             if scenario.radio is not None:
                 scenario.radio.check(publish(trainer), _heard(scenario))
-    users = tuple(
-        _user_plan(scenario, k, stream, shapes[k], outputs, rounds)
-        for k, (stream, rounds) in enumerate(zip(streams, away(scenario), strict=True))
+
+
+def run_plan(scenario: Scenario, run: str, users: tuple[UserPlan, ...]) -> RunPlan:
+    """The run `run` of a scenario for these users of it."""
+    quarantine = scenario.edge.quarantine
+    return RunPlan(
+        run,
+        scenario.rounds,
+        scenario.slots,
+        users,
+        scenario.patience,
+        scenario.trunk,
+        draw=draw(scenario.participation, scenario.seed),
+        absence=_absence(scenario),
+        max_norm=scenario.edge.max_norm,
+        strikes=quarantine.strikes if quarantine else None,
     )
-    plan = RunPlan(run, scenario.rounds, scenario.slots, users, scenario.patience, scenario.trunk)
-    return Blueprint(scenario, replace(plan, draw=draw(scenario.participation, scenario.seed)))
+
+
+def _absence(scenario: Scenario) -> Absence:
+    """What happens to slots without a user; on the radio's clock, its deadline is not the edge's affair."""
+    policy: Literal["wait", "drop", "fail"] = (
+        scenario.on_user_failure if scenario.on_user_failure != "stale" else "drop"
+    )
+    deadline = None if scenario.radio else scenario.deadline
+    return Absence(policy, deadline, scenario.min_users)
 
 
 def check(loaded: Loaded) -> list[str]:
@@ -175,13 +225,22 @@ def devices(scenario: Scenario) -> list[str]:
 
 def build_session(design: Blueprint, k: int) -> Session:
     """User k, ready to join."""
-    user = User(design.scenario.users[k], place(design.scenario, k), design.output_shape)
     plan = design.plan.users[k]
-    codings, seed, ahead = plan.codings, plan.rounding_seed, not design.plan.slot_by_slot
-    session = Session(user, plan.name, design.plan.run, design.output_shape, codings, seed, ahead=ahead)
+    victim = Victim(design.scenario, plan.name, design.spent)
+    kind = partial(FaultySession, victim, design.scenario.transport == "ray") if victim else Session
+    session = session_of(design.scenario, k, design.plan, plan, kind)
     if design.state:
         session.restore(design.state.users[k])
     return session
+
+
+def session_of(
+    scenario: Scenario, k: int, run: RunPlan, plan: UserPlan, kind: Callable[..., Session] = Session
+) -> Session:
+    """User k of the scenario, before its first round, in a run of which it knows `plan`."""
+    user = User(scenario.users[k], place(scenario, k), plan.output_shape)
+    codings, seed, ahead = plan.codings, plan.rounding_seed, not run.slot_by_slot
+    return kind(user, plan.name, run.run, plan.output_shape, codings, seed, ahead=ahead)
 
 
 def build_rounds(
@@ -195,15 +254,16 @@ def build_rounds(
 ) -> Rounds:
     """The edge's side of a run, before its first round. tasks: where the radio may take its power from one of them.
 
-    Raises OtherShape where the state to go on from is that of another edge.
+    Raises OtherShape where the state to go on from is that of another edge, ValueError where its machine is too small.
     """
     scenario, plan = design.scenario, design.plan
     edge, first = scenario.edge, plan.users[0]
     encoder = build_encoder(edge.encoder, first.feature_shape, first.dtype, stream_seed(scenario.seed, "encoder"))
+    require_room(encoder)
     model = SharedModel(encoder, feature_gradients=plan.trains_fronts, device=edge.device)
     aggregator = build_aggregator(edge.aggregator, stream_seed(scenario.seed, "aggregator"))
     l_max = np.array([user.l_max for user in plan.users])
-    outer = build_outer(edge.meta, model.theta)
+    outer = build_outer(edge.meta, model.theta, stream_seed(scenario.seed, "outer"))
     learned, anchored = edge.primal.step == "free", edge.meta.target == "oracle"
     radio = build_radio(scenario)
     rounds = Rounds(
@@ -217,15 +277,27 @@ def build_rounds(
         compute=compute,
         on_round=on_round,
         on_event=on_event,
+        robust=build_robust(edge.robust),
         oracle=design.oracle if wants_oracle(scenario) else None,
         learner=Learner.start(outer.x, first.dtype, edge.primal.curvature, anchored) if learned else None,
         trace=scenario.record.parameters,
         radio=radio,
         before_round=_paced(scenario, radio, tasks, cell, on_event),
+        referee=_meter(scenario) if scenario.record.privacy else None,
     )
     if design.state:
         rounds.restore(design.state.edge)
     return rounds
+
+
+def _meter(scenario: Scenario) -> Meter:
+    """It knows every user's samples, as the oracle does: they are drawn again from the seed."""
+    return Meter(
+        [
+            Observed(build_stream(user, place(scenario, k)), held_out(user.task), user.head.kind == "identity")
+            for k, user in enumerate(scenario.users)
+        ]
+    )
 
 
 def _paced(
@@ -279,7 +351,11 @@ def _theorem_holds(edge: config.Edge) -> bool:
         "slot",
         "none",
     )
-    return by_theorem and (edge.meta.rule, edge.meta.target, edge.primal.cap) == ("running_mean", "oracle", None)
+    return (
+        by_theorem
+        and edge.robust is None
+        and (edge.meta.rule, edge.meta.target, edge.primal.cap) == ("running_mean", "oracle", None)
+    )
 
 
 def wants_oracle(scenario: Scenario) -> bool:
@@ -303,45 +379,44 @@ def _stream(scenario: Scenario, k: int) -> Task:
         return build_stream(scenario.users[k], place(scenario, k))
 
 
-def _feature_shape(scenario: Scenario, k: int, stream: Task) -> tuple[int, ...]:
+def _sizes(scenario: Scenario, k: int, stream: Task) -> Sizes:
     with _part("users", k, "front"):
-        return feature_shape(scenario.users[k], stream)
+        shape = feature_shape(scenario.users[k], stream)
+    return Sizes(stream.dtype, shape, stream.batch, stream.validation_batch)
 
 
-def _same_everywhere(scenario: Scenario, streams: list[Task], shapes: list[tuple[int, ...]]) -> None:
-    names = [user.name for user in scenario.users]
-    for k, (stream, shape) in enumerate(zip(streams, shapes, strict=True)):
-        if shape != shapes[0]:
-            said = f"features per sample are {list(shape)}, but those of {names[0]!r} are {list(shapes[0])}"
+def _same_everywhere(scenario: Scenario, sizes: Sequence[Sizes]) -> None:
+    names, (dtype, shape, *_) = [user.name for user in scenario.users], sizes[0]
+    for k, found in enumerate(sizes):
+        if found.feature_shape != shape:
+            said = f"features per sample are {list(found.feature_shape)}, but those of {names[0]!r} are {list(shape)}"
             raise PartError(("users", k), f"{said}; one encoder serves all users")
-        if stream.dtype != streams[0].dtype:
-            said = f"the data are {stream.dtype}, but those of {names[0]!r} are {streams[0].dtype}"
+        if found.dtype != dtype:
+            said = f"the data are {found.dtype}, but those of {names[0]!r} are {dtype}"
             raise PartError(("users", k, "task"), f"{said}; a run has one numeric type")
 
 
 def _output_shape(scenario: Scenario, shape: tuple[int, ...], dtype: torch.dtype) -> tuple[int, ...]:
     with _part("edge", "encoder"):
         encoder = build_encoder(scenario.edge.encoder, shape, dtype, seed=0)
+        if scenario.transport != "ray":
+            require_room(encoder)
         return output_shape(encoder, shape, dtype)
 
 
-def _user_plan(
-    scenario: Scenario,
-    k: int,
-    stream: Task,
-    shape: tuple[int, ...],
-    outputs: tuple[int, ...],
-    away_in: tuple[int, ...],
+def user_plan(
+    scenario: Scenario, k: int, sizes: Sizes, outputs: tuple[int, ...], away_in: tuple[int, ...] = ()
 ) -> UserPlan:
+    """User k as agreed; outputs: of the encoder, one sample."""
     user = scenario.users[k]
     return UserPlan(
         name=user.name,
         l_max=scenario.edge.aggregator.u_max if user.l_max is None else user.l_max,
-        dtype=stream.dtype,
-        feature_shape=shape,
+        dtype=sizes.dtype,
+        feature_shape=sizes.feature_shape,
         output_shape=outputs,
-        batch=stream.batch,
-        validation_batch=stream.validation_batch,
+        batch=sizes.batch,
+        validation_batch=sizes.validation_batch,
         trainable_front=user.front != "none" and user.front.trainable,
         away=away_in,
         codings=codings(scenario.compression),

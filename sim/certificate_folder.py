@@ -13,6 +13,7 @@ from edge_server.credentials import fingerprint
 from sim.certificates import Authority, Pair, addresses_of, require_good, users_of
 
 REVOKED = "revoked.txt"
+_ALL = ("0.0.0.0", "[::]")
 _HEAD = "# SHA-256 fingerprints of revoked certificates, one a line; the edge reads this file again when it changes\n"
 
 
@@ -62,9 +63,9 @@ def pair_of(folder: Path, name: str) -> Pair:
 
 
 def edge_pair(folder: Path, address: str) -> Pair:
-    """That of the edge, for this address. Raises ValueError."""
+    """That of the edge, for this address; one that stands for all addresses fits any. Raises ValueError."""
     pair = pair_of(folder, "edge")
-    if address not in (known := addresses_of(pair.certificate)):
+    if address not in _ALL and address.strip("[]") not in (known := addresses_of(pair.certificate)):
         raise ValueError(f"{folder}/edge.pem is for {', '.join(known)}, and the edge is at {address}")
     return pair
 

@@ -1,7 +1,7 @@
 """A raw tree held against the types it should have: every error at once, in plain words, each at its line."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
@@ -13,7 +13,6 @@ from sim.suggest import did_you_mean
 from sim.yaml_lines import Node, Problem, plain
 
 Model: TypeAlias = type[BaseModel]
-Later: TypeAlias = "dict[str, tuple[Callable[[Any], bool], str]]"
 
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 _WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", NoneType: "null"}
@@ -30,11 +29,9 @@ _LIMITS = {
 class Rules:
     """What the types alone cannot say.
 
-    later: key -> (whether a value belongs to a later version, what this one lacks).
     reasons: (key, pydantic error type) -> why. patterns: key -> a text pattern in words.
     """
 
-    later: Later
     reasons: dict[tuple[str, str], str]
     patterns: dict[str, str]
 
@@ -118,9 +115,7 @@ def _fields(model: Model, node: Node, path: str, rules: Rules) -> Iterator[Probl
     found = [*_keys(model, node, path)]
     for name, field in model.model_fields.items():
         key = field.alias or name
-        if key in node.value and key in rules.later and rules.later[key][0](plain(node.value[key])):
-            found.append(Problem(node.value[key].where, _join(path, key), rules.later[key][1]))
-        elif key in node.value:
+        if key in node.value:
             found += problems(_field_type(field), node.value[key], _join(path, key), rules)
     if not found and model.__pydantic_decorators__.model_validators:
         found = [Problem(node.where, path, message) for message in _model_errors(model, node)]

@@ -6,7 +6,7 @@ What a checkpoint holds is its owner's affair: this file knows names and bytes, 
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -15,7 +15,7 @@ from typing import Any
 
 FOLDER = "checkpoints"
 """Where a run keeps them, below its directory."""
-SCHEMA = 1
+SCHEMA = 2
 KEPT = 3
 _MANIFEST = "manifest.json"
 _PARTIAL, _OLD = "partial-", "old-"
@@ -64,23 +64,32 @@ class CheckpointFolder:
         except OSError as error:
             raise NotSaved(self._why(number, files, error)) from error
 
-    def newest(self, on_damage: Callable[[str], None]) -> Checkpoint | None:
+    def newest(self, on_damage: Callable[[str], None], among: Collection[int] | None = None) -> Checkpoint | None:
         """The last whole checkpoint; None where none was ever finished. Damaged ones are named to `on_damage`.
 
-        Raises NoCheckpoint when all are damaged, or when it belongs to another scenario or another schema.
+        among: numbers that will do; None: all. Raises NoCheckpoint when all are damaged, or when it belongs to another
+        scenario or another schema.
         """
+        return next((found for found in self._whole(on_damage) if among is None or found.number in among), None)
+
+    def whole(self, on_damage: Callable[[str], None]) -> list[int]:
+        """Numbers of all whole checkpoints, the last one first. Raises as `newest`."""
+        return [found.number for found in self._whole(on_damage)]
+
+    def _whole(self, on_damage: Callable[[str], None]) -> Iterator[Checkpoint]:
         for partial in sorted(self._folder.glob(f"{_PARTIAL}*")):
             on_damage(f"{partial} was never finished; it is left out")
-        damaged = []
-        for number in reversed(self.numbers()):
+        damaged, numbers = [], self.numbers()
+        for number in reversed(numbers):
             try:
-                return self._checked(number)
+                found = self._checked(number)
             except _Damaged as error:
                 damaged.append(str(error))
                 on_damage(str(error))
-        if damaged:
+            else:
+                yield found
+        if damaged and len(damaged) == len(numbers):
             raise NoCheckpoint(f"no checkpoint in {self._folder} is whole: {damaged[0]}; run the scenario again")
-        return None
 
     def numbers(self) -> list[int]:
         """Of the checkpoints there are, ascending."""
@@ -141,7 +150,7 @@ class CheckpointFolder:
             raise NoCheckpoint(f"{folder} is not of this run: {path} is {here} here and {there} in the checkpoint")
 
     def _place(self, number: int) -> Path:
-        return self._folder / f"{number:09d}"
+        return self._folder / f"{number:012d}"
 
     def _remove_leftovers(self) -> None:
         for prefix in (_PARTIAL, _OLD):

@@ -2,8 +2,9 @@
 
 import os
 import sys
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,23 +14,33 @@ import typer
 
 from sim import data
 from sim.allocator import keep_buffers, keep_objects
+from sim.apart.commands import join, serve
 from sim.bench.group import BenchGroup
 from sim.certs import certs
 from sim.console import Interrupts, Screen, say, say_json
+from sim.differences.commands import diff
+from sim.doctor.commands import doctor
 from sim.exits import errors
-from sim.recorder import Result
+from sim.live.command import watch
+from sim.new import HELP as NEW_HELP
+from sim.new import new
+from sim.options import Json, Quiet, ScenarioFile, Sets, Watched, run_folder
 from sim.reproduce.commands import reproduce
 from sim.resume import resume_run, trained_alone
-from sim.runner import BadScenario, Watcher
+from sim.runner import BadScenario, RunError
 from sim.runner import run as run_scenario
 from sim.scenario import load
+from sim.scenario_files import scenarios
 from sim.schema import json_schema
+from sim.suggest import did_you_mean
 from sim.sweep.commands import sweep
-from sim.telling import tell, tell_power, warn
+from sim.telling import ran, tell_power
+from sim.tracking.commands import Mlflow, TensorBoard, track, trackers
 
 if TYPE_CHECKING:
     from sim.power_recorder import PowerResult
     from sim.power_run import PowerWatcher
+    from sim.tracking.following import Where
 
 
 def _version(asked: bool) -> None:
@@ -43,7 +54,8 @@ app = typer.Typer(
     add_completion=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Fair split learning at the radio edge, live over gRPC. Start with: equiran run scenarios/quickstart.yaml",
+    help="Fair split learning at the radio edge, live over gRPC. Start with: equiran run scenarios/quickstart.yaml. "
+    "Where there is no folder scenarios, equiran scenarios writes it.",
 )
 bench_app = typer.Typer(
     cls=BenchGroup, no_args_is_help=True, help="Benchmarks, each beside its own floor in the same run."
@@ -54,6 +66,14 @@ app.add_typer(bench_app, name="bench")
 app.command()(reproduce)
 app.command()(sweep)
 app.command()(certs)
+app.command()(serve)
+app.command()(join)
+app.command()(doctor)
+app.command()(diff)
+app.command(help=NEW_HELP)(new)
+app.command()(watch)
+app.command()(scenarios)
+app.command()(track)
 
 
 @app.callback()
@@ -61,12 +81,6 @@ def top(
     _: Annotated[bool, typer.Option("--version", is_eager=True, callback=_version, help="Print the version.")] = False,
 ) -> None:
     """Options before any command."""
-
-
-ScenarioFile = Annotated[Path, typer.Argument(metavar="SCENARIO", help="a scenario, such as scenarios/quickstart.yaml")]
-Sets = Annotated[list[str], typer.Option("--set", metavar="a.b=c", help="override one value; may be repeated")]
-Json = Annotated[bool, typer.Option("--json", help="one JSON object on stdout, nothing else there")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="no progress, no notes")]
 
 
 @app.command()
@@ -82,6 +96,12 @@ def run(
     stop_after: Annotated[
         int | None, typer.Option(min=1, metavar="ROUNDS", help="end cleanly after so many rounds; `resume` goes on")
     ] = None,
+    attendance: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="go on without the users whom the run there went on without")
+    ] = None,
+    watched: Watched = False,
+    tensorboard: TensorBoard = False,
+    mlflow: Mlflow = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -91,8 +111,14 @@ def run(
     """
     with errors():
         loaded = load(scenario, sets, seed, transport)
-        folder = out or _folder(loaded.scenario.name)
-        _ran(lambda watcher: run_scenario(loaded, folder, address, watcher, stop_after), as_json, quiet)
+        folder = out or run_folder(loaded.scenario.name)
+        where = trackers(tensorboard, mlflow)
+        with _page_of(folder) if watched else nullcontext(), _told(folder, where) if where else nullcontext():
+            ran(
+                lambda watcher: run_scenario(loaded, folder, address, watcher, stop_after, attendance),
+                as_json=as_json,
+                quiet=quiet,
+            )
 
 
 @app.command()
@@ -116,7 +142,7 @@ def train_power(
 
     with errors():
         loaded = load_power(scenario, sets, seed)
-        folder = out or _folder(loaded.scenario.name)
+        folder = out or run_folder(loaded.scenario.name)
         _trained(lambda watcher: run_power(loaded, folder, watcher, stop_after), as_json, quiet)
 
 
@@ -127,6 +153,7 @@ def resume(
     address: Annotated[
         str | None, typer.Option(help="a Ray cluster to go on with; default: RAY_ADDRESS, else one here")
     ] = None,
+    watched: Watched = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -138,9 +165,10 @@ def resume(
 
     with errors():
         if not trained_alone(folder):
-            _ran(lambda watcher: resume_run(folder, transport, address, watcher), as_json, quiet)
-        elif transport or address:
-            raise BadScenario(f"{folder} is a trainer by itself: it has no transport and no cluster")
+            with _page_of(folder) if watched else nullcontext():
+                ran(lambda watcher: resume_run(folder, transport, address, watcher), as_json=as_json, quiet=quiet)
+        elif transport or address or watched:
+            raise BadScenario(f"{folder} is a trainer by itself: it has no transport, no cluster and no live page")
         else:
             _trained(lambda watcher: resume_power(folder, watcher), as_json, quiet)
 
@@ -171,33 +199,48 @@ def validate(
 
 @app.command()
 def schema(as_json: Json = False) -> None:  # noqa: ARG001 - it is JSON anyway
-    """Print the JSON Schema of scenarios, for editors."""
+    """Print the JSON Schema of scenarios, for editors.
+
+    Example: equiran schema > scenario.schema.json
+    """
     say_json(json_schema())
 
 
 @app.command()
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="DIR...", help="run directories; several are compared")],
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="DIR...", help="run directories, or a sweep's; several are compared")
+    ],
+    export: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="write the tables there, too: CSV and Parquet")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Make report.html and pictures from run directories, in the first of them.
 
-    Example: equiran report runs/quickstart
+    Runs that differ in their seeds alone are one group; groups are compared with the first one, seed by seed.
+
+    Example: equiran report runs/quickstart runs/quickstart-seed-8 --export tables
     """
     from sim.report import build as reports
 
     with errors():
-        made = reports.build(runs)
+        made = reports.build(runs, export)
         if as_json:
-            table = [dict(row) for row in reports.table(runs)]
-            say_json({"html": str(made.html), "pngs": [str(png) for png in made.pngs], "table": table})
-        else:
-            say(str(made.html))
+            files = {"pngs": [*map(str, made.pngs)], "exports": [*map(str, made.exports)]}
+            table = [asdict(row) for row in made.table]
+            say_json({"html": str(made.html), **files, "table": table, "comparison": made.comparison})
+            return
+        for path in (made.html, *made.exports):
+            say(str(path))
 
 
 @data_app.command("list")
 def data_list(as_json: Json = False) -> None:
-    """Show the data sets that tasks can name."""
+    """Show the data sets that tasks can name.
+
+    Example: equiran data list --json
+    """
     rows = [{**row._asdict(), "path": str(row.path)} for row in data.list_data()]
     if as_json:
         say_json({"data": rows})
@@ -220,25 +263,29 @@ def data_fetch(
     """
     with errors():
         if name != "mnist":
-            raise BadScenario(f"no data set {name!r} to fetch; there is: mnist")
+            raise BadScenario(f"no data set {name!r} to fetch; there is: mnist{did_you_mean(name, ['mnist'])}")
         folder = str(data.fetch_mnist(source, Screen(quiet).note))
         say_json({"name": name, "path": folder}) if as_json else say(folder)
 
 
-def _folder(name: str) -> Path:
-    return Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+@contextmanager
+def _page_of(folder: Path) -> Iterator[None]:
+    """The live page of a run while it lives. Raises RunError."""
+    from sim.live import beside
+    from sim.live.serving import PortTaken
+
+    try:
+        with beside.watched(folder, lambda url: Screen(quiet=False).note(f"live page: {url}")):
+            yield
+    except PortTaken as error:
+        raise RunError(str(error)) from error
 
 
-def _ran(go: "Callable[[Watcher], Result]", as_json: bool, quiet: bool) -> None:
-    """A run with slots under the eyes of whoever called it. Raises typer.Exit when it was interrupted."""
-    screen = Screen(quiet)
-    with Interrupts().caught() as interrupts:
-        with screen.watching(interrupts) as watcher:
-            result = go(watcher)
-        warn(result, screen)
-        tell(result, as_json=as_json)
-        if result.status == "stopped" and interrupts.asked():
-            raise typer.Exit(interrupts.exit_code)
+def _told(folder: Path, where: "Where") -> AbstractContextManager[None]:
+    """Trackers are told of a run while it lives."""
+    from sim.tracking.beside import tracked
+
+    return tracked(folder, where, Screen(quiet=False).note)
 
 
 def _trained(train: "Callable[[PowerWatcher], PowerResult]", as_json: bool, quiet: bool) -> None:

@@ -1,21 +1,14 @@
 """Runs on Ray: it places the edge and the user hosts, watches them and brings the records home.
 
-The only ray file. No tensor of the slot loop goes through Ray; actors are given and give bytes and JSON.
+Only this and `ray_up` know Ray. No tensor of the slot loop goes through Ray; actors are given and give bytes and JSON.
 """
 
-import importlib
 import os
 import re
-import shutil
-import signal
-import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-import joblib
 from safetensors.torch import load, save
 
 from edge_server.judge import RunFailed
@@ -25,10 +18,10 @@ from sim.actors import EdgeActor, HostActor, News
 from sim.build import Blueprint, devices
 from sim.checkpoints import joined, taken_apart
 from sim.keys import keys_of, pack_connections, pack_guard
-from sim.local import LOOPBACK, Hooks, Outcome, ProcessLost
+from sim.local import LOOPBACK, At, Hooks, Outcome, ProcessLost
 from sim.placement import Node, node_of_edge, nodes_of_hosts, shares
-from sim.ray_environment import prepare_environment, short_tmp
-from sim.reach import ClusterError, Head, listens, require_reachable
+from sim.ray_up import ray_itself, ray_up
+from sim.reach import Head, listens
 from sim.recipe import to_recipe
 from sim.step import Step
 
@@ -38,12 +31,16 @@ _POLL = 0.2
 _LAST_WORDS = 1.0
 """Seconds to wait for a host's own reason after the edge has lost a user."""
 
+_SIGN_OF_LIFE = 5.0
+"""Seconds that a process has to answer, once something has failed; of one that is dead Ray tells sooner."""
+
 
 _HOST_GRACE, _EDGE_GRACE = 10.0, 60.0
 """Seconds that an actor lives on after a failure, for us to hear of it; then it ends itself, if we no longer can."""
 
-
 _COLOUR = re.compile(r"\x1b\[\d+m")
+_KNOWN = re.compile(r"^The actor died unexpectedly .* Worker exit detail: ")
+_GUESSES = re.compile(r"(Some common causes include|Object store memory usage).*")
 
 
 class Cluster:
@@ -57,19 +54,8 @@ class Cluster:
     def start(cls, address: str | None) -> Iterator["Cluster"]:
         """Start Ray here, or reach the one at `address` (or RAY_ADDRESS); on leaving, nothing of ours is left."""
         address = address or os.environ.get("RAY_ADDRESS")
-        if address:
-            require_reachable(address)
-        folder = None if address else Path(tempfile.mkdtemp(prefix="equiran-ray-", dir=short_tmp()))
-        prepare_environment(own=address is None)
-        ray = ray_itself()
-        try:
-            with _sigterm_as_it_is():
-                _init(ray, address, folder)
+        with ray_up(address):
             yield cls(local=address is None)
-        finally:
-            ray.shutdown()
-            if folder:
-                shutil.rmtree(folder, ignore_errors=True)
 
     def run(self, design: Blueprint, step: Step, hooks: Hooks) -> Outcome:
         """All rounds of one run. Raises RunFailed, naming the user or the actor at fault."""
@@ -102,8 +88,7 @@ class _Run:
         self._guard = pack_guard(keys.guard(self._interface))
         shown = [pack_connections(keys.connections([design.plan.users[k].name for k in share])) for share in placed]
         edge, task, users = _states(design)
-        pace = checkpoints.PAUSE, checkpoints.LEAST
-        self._edge = self._on(edge_node, EdgeActor, gpus).remote(recipe, edge, task, pace, _EDGE_GRACE)
+        self._edge = self._on(edge_node, EdgeActor, gpus).remote(recipe, edge, task, checkpoints.LEAST, _EDGE_GRACE)
         self._edge_name = self._name("the edge", edge_node)
         self._hosts: dict[Any, _Name] = {}
         self._connections: dict[Any, bytes] = {}
@@ -126,7 +111,7 @@ class _Run:
 
     def go(self) -> Outcome:
         try:
-            address = self._get(self._edge.listen.remote(self._interface, self._guard), self._edge_name)
+            address = self._made(self._edge.listen.remote(self._interface, self._guard), self._edge_name)
             self._prepare()
             self._tell_places()
             self._lives = {
@@ -147,19 +132,29 @@ class _Run:
         """Wait until every host has built its users: only then does the edge's patience begin."""
         preparing = {host.prepare.remote(): name for host, name in self._hosts.items()}
         for reference, name in preparing.items():
-            if failure := self._get(reference, f"the host of {name}"):
+            if failure := self._made(reference, f"the host of {name}"):
                 raise RunFailed(f"node {name.node}: {failure.decode()}" if name.node else failure.decode())
+
+    def _made(self, reference: Any, who: object) -> bytes:
+        """What `who` says once it is there, which may take long: a GPU may be busy, users may be many."""
+        while not self._ray.wait([reference], timeout=_POLL)[0]:
+            if self._hooks.stop():
+                raise RunFailed(f"stopped while {who} was not ready yet: no slot was begun")
+        return self._get(reference, who)
 
     def _watch(self) -> Outcome:
         """Bring home what the edge tells until it is done; a host that fails ends the run."""
         pending = self._edge.news.remote()
-        stopping = False
+        stopping = paused = False
         while True:
             if self._head:
                 self._head.check()
             if self._hooks.stop() and not stopping:
                 stopping = True
                 self._edge.stop.remote()
+            if self._hooks.pause() != paused:
+                paused = not paused
+                self._edge.pause.remote(paused)
             ready, _ = self._ray.wait([pending, *self._lives], num_returns=1, timeout=_POLL)
             for reference in ready:
                 if reference != pending:
@@ -180,37 +175,39 @@ class _Run:
             if self._hooks.on_task:
                 self._hooks.on_task(task)
         if news.boundary and self._hooks.saver:
-            round_, edge = news.boundary
-            self._hooks.saver.save(round_, lambda: edge, self._users_at(round_))
+            at, edge = news.boundary
+            self._hooks.saver.save(at, lambda: edge, self._users_at(at))
             self._edge.saved.remote()
         if news.failure:
             self._fail(news.failure)
 
     def _fail(self, failure: str) -> NoReturn:
-        """End the run as the edge says, unless a host knows better. Raises RunFailed."""
+        """End the run for this reason, unless a process is gone or a host knows better. Raises RunFailed."""
+        silent = self._silent()
         if told := self._host_failure():
             raise RunFailed(told)
-        if silent := [] if self._local else self._silent():
-            raise ProcessLost(f"{failure}; no answer from the host of {', '.join(map(str, silent))}")
+        if silent and not self._local:
+            raise ProcessLost(f"{failure}; no answer from {', '.join(silent)}")
         raise RunFailed(failure)
 
-    def _users_at(self, round_: int) -> list[Flat]:
-        """Every user's state before this round, in scenario order."""
-        asked = {host.kept.remote(round_): name for host, name in self._hosts.items()}
-        late = f"did not come to the end of round {round_ - 1} within patience ({self._patience:g} s)"
+    def _users_at(self, at: At) -> list[Flat]:
+        """Every user's state before this slot, in scenario order."""
+        asked = {host.states.remote(): name for host, name in self._hosts.items()}
+        late = f"did not come to {at} within patience ({self._patience:g} s)"
         self._ray.wait([*asked], num_returns=len(asked), timeout=self._patience + _LAST_WORDS)
         found: Flat = {}
         for reference, name in asked.items():
             if not self._ray.wait([reference], timeout=0)[0] or not (
                 data := self._get(reference, f"the host of {name}")
             ):
-                raise RunFailed(self._host_failure() or f"{name} {late}")
+                self._fail(f"{name} {late}")
             found |= load(data)
         return taken_apart(found, self._users)
 
     def _check_host(self, life: Any) -> None:
-        failure = self._get(life, f"the host of {self._lives.pop(life)}")
-        if failure:
+        """A user that lost its edge does not know why: it may be dead."""
+        if failure := self._get(life, f"the host of {self._lives.pop(life)}"):
+            self._silent()
             raise RunFailed(failure.decode())
 
     def _host_failure(self) -> str | None:
@@ -220,10 +217,14 @@ class _Run:
         failures = [self._get(life, f"the host of {self._lives[life]}") for life in ended]
         return next((failure.decode() for failure in failures if failure), None)
 
-    def _silent(self) -> list[_Name]:
-        """The hosts that do not answer: their machines, or the ways to them, may be gone."""
-        asked = {host.__ray_ready__.remote(): name for host, name in self._hosts.items()}
-        _, silent = self._ray.wait([*asked], num_returns=len(asked), timeout=_LAST_WORDS)
+    def _silent(self) -> list[str]:
+        """Who does not answer: their machines, or the ways to them, may be gone. Raises ProcessLost for who is dead."""
+        everybody = {self._edge: str(self._edge_name)}
+        everybody |= {host: f"the host of {name}" for host, name in self._hosts.items()}
+        asked = {actor.__ray_ready__.remote(): who for actor, who in everybody.items()}
+        answered, silent = self._ray.wait([*asked], num_returns=len(asked), timeout=_SIGN_OF_LIFE)
+        for reference in answered:
+            self._get(reference, asked[reference])
         return [asked[reference] for reference in silent]
 
     def _get(self, reference: Any, who: object) -> bytes:
@@ -269,9 +270,11 @@ def _nodes(ray: Any, here: bool) -> list[Node]:
 
 
 def in_one_line(error: Exception) -> str:
-    """What Ray says, without its colours."""
-    text = _COLOUR.sub("", str(error))
-    return "its node is gone" if "its node has died" in text else " ".join(text.split())[:300]
+    """What Ray says of a death, without its colours and its guesses."""
+    text = " ".join(_COLOUR.sub("", str(error)).split())
+    if "its node has died" in text:
+        return "its node is gone"
+    return _GUESSES.sub("", _KNOWN.sub("", text)).strip(" .")[:300]
 
 
 def last_line(error: Exception) -> str:
@@ -281,37 +284,6 @@ def last_line(error: Exception) -> str:
     return f"{line}; {advice}" if line.startswith(("ModuleNotFoundError", "ImportError")) else line
 
 
-def ray_itself() -> Any:
-    """Ray, imported once its environment is ready: it reads it while it is imported."""
-    return importlib.import_module("ray")
-
-
 def _range(design: Blueprint, share: list[int]) -> str:
     first, last = design.plan.users[share[0]].name, design.plan.users[share[-1]].name
     return repr(first) if first == last else f"{first!r} to {last!r}"
-
-
-def _init(ray: Any, address: str | None, folder: Path | None) -> None:
-    here: dict[str, Any] = {"include_dashboard": False, "_temp_dir": str(folder), "num_cpus": joblib.cpu_count()}
-    try:
-        ray.init(
-            address=address or "local",
-            configure_logging=False,
-            log_to_driver=False,
-            **({} if address else here),
-        )
-    except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
-        reason = " ".join(str(error).split())[:300]
-        what = f"cannot reach Ray at {address}" if address else "cannot start Ray here"
-        raise ClusterError(f"{what}: {reason}") from error
-
-
-@contextmanager
-def _sigterm_as_it_is() -> Iterator[None]:
-    """Ray's start takes SIGTERM for itself, and would end this process with exit code 15: give it back."""
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)

@@ -4,7 +4,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from sim.cluster import in_one_line, last_line, ray_itself
+from sim.cluster import in_one_line, last_line
+from sim.ray_up import ray_itself
 
 _POLL = 0.2
 """Seconds between two looks at whether the caller wants to stop."""

@@ -21,6 +21,16 @@ if TYPE_CHECKING:
     from sim.power_run import PowerWatcher
 
 
+_WIDE = 64
+"""Columns of a terminal from which on a bar has room for numbers beside it."""
+_GAP, _FOLDED = 2, 10
+"""Columns between those of a table, and to which text in one may be folded."""
+
+
+class Stopped(Exception):
+    """Somebody wanted it to stop while there was nothing to keep."""
+
+
 class Interrupts:
     """The first SIGINT or SIGTERM asks for a clean stop, the second one ends the process at once."""
 
@@ -57,11 +67,12 @@ class Screen:
 
     def __init__(self, quiet: bool):
         self._console = Console(stderr=True, quiet=quiet, highlight=False)
+        numbers = [TextColumn("{task.fields[numbers]}")] if self._console.width >= _WIDE else []
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[numbers]}"),
+            *numbers,
             TimeRemainingColumn(),
             console=self._console,
             disable=not self._console.is_terminal,
@@ -146,8 +157,12 @@ def say_json(content: dict[str, Any]) -> None:
 
 
 def say_table(rows: list[dict[str, Any]], title: str) -> None:
-    """Rows with equal keys, on stdout."""
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    """Rows with equal keys, on stdout; one value a line where the terminal is too narrow for a table."""
+    console = Console(highlight=False)
+    if _least(rows) > console.width:
+        console.print(title, *_upright(rows), sep="\n", markup=False)
+        return
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
     for name in rows[0]:
         if isinstance(rows[0][name], str):
             table.add_column(name, overflow="fold")
@@ -155,7 +170,26 @@ def say_table(rows: list[dict[str, Any]], title: str) -> None:
             table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(*(_cell(value) for value in row.values()))
-    Console(highlight=False).print(table)
+    console.print(table)
+
+
+def _least(rows: list[dict[str, Any]]) -> int:
+    """Columns of a terminal that a table needs."""
+    return sum(_GAP + _width(name, [row[name] for row in rows]) for name in rows[0]) - _GAP
+
+
+def _width(name: str, values: list[Any]) -> int:
+    widest = max(len(_cell(value)) for value in (name, *values))
+    return min(widest, _FOLDED) if isinstance(values[0], str) else widest
+
+
+def _upright(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """A block of lines for each row, which its first value begins."""
+    names = max(len(name) for name in rows[0])
+    for row in rows:
+        first, *rest = row
+        yield f"{first} {_cell(row[first])}".strip()
+        yield from (f"  {name:{names}}  {_cell(row[name])}" for name in rest if row[name] != "")
 
 
 def _cell(value: Any) -> str:

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
+from sim.fault_checks import fault_problems
 from sim.overrides import USER_CAP, is_crowd, name_of
 from sim.security import missing, read_token
 from sim.yaml_lines import Node, Problem, Scalar, get
@@ -11,24 +13,43 @@ RESERVED = frozenset({"checkpoints"})
 _CLASS_LABELS = ("nine_minus", "permutation")
 
 
-def cross_problems(root: Node) -> Iterator[Problem]:
-    """Every disagreement between keys of the tree."""
+class Here(NamedTuple):
+    """What of a scenario is on this machine, and its files with it: its edge, and users (None: all)."""
+
+    edge: bool = True
+    users: frozenset[str] | None = None
+
+    def has(self, user: Node) -> bool:
+        """This user is here."""
+        return self.users is None or name_of(user) in self.users
+
+
+EVERYTHING = Here()
+
+
+def cross_problems(root: Node, here: Here = EVERYTHING) -> Iterator[Problem]:
+    """Every disagreement between keys of the tree, and files that are not there."""
     yield from _user_count(root)
     yield from _user_names(root)
     yield from _participation(root)
     yield from _weights(root)
     for path, user in _users(root):
         yield from _adversaries(root, path, user)
-        yield from _data(path, user)
+        if here.has(user) or (path == "users.template" and here.users):
+            yield from _data(path, user)
     yield from _convexity(root)
     yield from _step(root)
     yield from _learned(root)
     yield from _compressed(root)
+    yield from _inexact(root)
+    yield from _robust(root)
     yield from _deadline(root)
+    yield from _quarantined(root)
     yield from _comparison_names(root)
     yield from _server_tasks(root)
     yield from _trained_beside(root)
-    yield from _secured(root)
+    yield from _secured(root, here)
+    yield from fault_problems(root)
 
 
 def _users(root: Node) -> list[tuple[str, Node]]:
@@ -184,14 +205,56 @@ def _compressed(root: Node) -> Iterator[Problem]:
         yield Problem(compression.where, "compression", message)
 
 
+def _inexact(root: Node) -> Iterator[Problem]:
+    """Nor does it hold where gradients are not those of the losses."""
+    step = _value(root, "edge", "primal", "step")
+    if step not in ("theory", "guess"):
+        return
+    for path, user in _users(root):
+        privacy, adversary = get(user, "privacy"), get(user, "adversary")
+        several = adversary.value if adversary and isinstance(adversary.value, list) else [adversary]
+        attacks = [one for one in several if one and _value(one, "kind") == "gradient"]
+        if privacy and privacy.value is not None:
+            yield Problem(privacy.where, f"{path}.privacy", _NO_THEORY.format(step, "blurred"))
+        if attacks:
+            yield Problem(attacks[0].where, f"{path}.adversary", _NO_THEORY.format(step, "false"))
+
+
+_NO_THEORY = "step: {} knows nothing of {} gradients; give edge.primal.step as a number, or free"
+
+
+def _robust(root: Node) -> Iterator[Problem]:
+    """A robust rule's step is not that of the weighted gradient, and multi-Krum needs enough users."""
+    rule, step, count = get(root, "edge", "robust"), _value(root, "edge", "primal", "step"), _count(root)
+    if rule and rule.value is not None and step in ("theory", "guess", "free"):
+        message = f"step: {step} is for the weighted sum of gradients; give edge.primal.step as a number"
+        yield Problem(rule.where, "edge.robust", message)
+    bad = get(root, "edge", "robust", "byzantine")
+    if bad and type(bad.value) is int and count is not None and count < 2 * bad.value + 3:
+        message = f"{bad.value} needs at least {2 * bad.value + 3} users, there are {count}"
+        yield Problem(bad.where, "edge.robust.byzantine", message)
+
+
+def _quarantined(root: Node) -> Iterator[Problem]:
+    """Who is drawn is drawn among all: a round of users in quarantine alone could not be used."""
+    quarantine, drawn = get(root, "edge", "quarantine"), get(root, "participation")
+    if quarantine and quarantine.value is not None and drawn and drawn.value != "all":
+        message = "users are drawn among all, those in quarantine too: take one of quarantine and participation away"
+        yield Problem(quarantine.where, "edge.quarantine", message)
+
+
 def _deadline(root: Node) -> Iterator[Problem]:
-    """Lateness is judged by the virtual clock."""
+    """Lateness is judged by the radio's virtual clock, or by the edge's own."""
     deadline, radio, failure = get(root, "deadline"), get(root, "radio"), get(root, "on_user_failure")
+    least, count = get(root, "min_users"), _count(root)
+    if least and count and isinstance(least.value, int) and least.value > count:
+        yield Problem(least.where, "min_users", f"{least.value}, but this scenario has {count} users")
     given = deadline is not None and deadline.value is not None
     on_air = radio is not None and radio.value is not None
-    if given and deadline and not on_air:
-        yield Problem(deadline.where, "deadline", "it is judged by a radio's virtual clock; give radio too")
-    if failure and failure.value in ("drop", "stale") and not given:
+    if given and failure and not on_air and failure.value in ("wait", "stale"):
+        message = f"{failure.value} needs a radio, whose clock judges who is late; without one, say drop or fail"
+        yield Problem(failure.where, "on_user_failure", message)
+    if failure and failure.value == "stale" and not given:
         message = f"{failure.value} is for users who miss a deadline: give `deadline`"
         yield Problem(failure.where, "on_user_failure", message)
     measured, power = get(root, "radio", "compute"), get(root, "radio", "power")
@@ -253,7 +316,7 @@ def _comparison_names(root: Node) -> Iterator[Problem]:
         seen.add(name.casefold())
 
 
-def _secured(root: Node) -> Iterator[Problem]:
+def _secured(root: Node, here: Here) -> Iterator[Problem]:
     """What security names is there, and can be used."""
     for key in ("file", "env"):
         place = get(root, "security", key)
@@ -263,6 +326,6 @@ def _secured(root: Node) -> Iterator[Problem]:
             except ValueError as error:
                 yield Problem(place.where, f"security.{key}", str(error))
     folder = get(root, "security", "folder")
-    if folder and isinstance(folder.value, str) and (lacks := missing(folder.value)):
+    if here.edge and folder and isinstance(folder.value, str) and (lacks := missing(folder.value)):
         message = f"{folder.value} has no {', '.join(lacks)}; make them with: equiran certs {folder.value}"
         yield Problem(folder.where, "security.folder", message)

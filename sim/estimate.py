@@ -6,6 +6,7 @@ from typing import Any
 from edge_server.encoders import build_encoder
 from sim.build import blueprint
 from sim.participation import most
+from sim.room import edge_bytes, parameters_of
 from sim.scenario import Scenario
 
 _WORKER_MB = 280
@@ -21,7 +22,7 @@ def estimate(scenario: Scenario) -> dict[str, Any]:
     share = most(scenario.participation, len(plan.users)) / len(plan.users)
     first = plan.users[0]
     encoder = build_encoder(scenario.edge.encoder, first.feature_shape, first.dtype, seed=0)
-    parameters = sum(parameter.numel() for parameter in encoder.parameters())
+    parameters = parameters_of(encoder)
     up = sum(user.features.nbytes + user.gradient.nbytes for user in plan.users)
     returned = sum(user.feature_gradient.nbytes for user in plan.users if user.trainable_front)
     down = sum(user.outputs.nbytes for user in plan.users) + returned
@@ -32,5 +33,5 @@ def estimate(scenario: Scenario) -> dict[str, Any]:
         "bytes_up_per_slot": round(share * up),
         "bytes_down_per_slot": round(share * down),
         "sample_bytes_per_user": prod(first.feature_shape) * first.dtype.itemsize,
-        "edge_megabytes": round(_WORKER_MB + (4 * share * held + trace) / 1e6),
+        "edge_megabytes": round(_WORKER_MB + (edge_bytes(encoder) + 4 * share * held + trace) / 1e6),
     }

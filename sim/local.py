@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from time import perf_counter
 from typing import Any, NamedTuple, Protocol
 
-from edge_server.boundary import Boundary
+from edge_server.boundary import Boundary, Keeper
 from edge_server.cell import Cell
 from edge_server.compute import Inline, OneThread, threads
 from edge_server.judge import RunFailed
@@ -16,11 +17,17 @@ from edge_server.server_tasks.news import TaskNews
 from edge_server.service import serve
 from edge_server.state import Flat
 from sim.build import Blueprint, build_rounds, build_server_tasks, build_session
+from sim.descriptors import provide_descriptors
+from sim.faulty_edge import build_cell
+from sim.faulty_stream import FaultyLine, UserDied, with_faults
+from sim.faulty_user import FaultySession
 from sim.keys import Connection, keys_of
 from sim.memory import MemoryLine
+from sim.pausing import Pause
 from sim.step import Step
 from user_client.credentials import NOTHING, Channel
 from user_client.link import StatusLost, carry, live, open_channel
+from user_client.reach import Unreachable, require_reachable
 from user_client.session import Session
 from user_client.together import Turn, UserFailed
 
@@ -36,15 +43,28 @@ class ProcessLost(RunFailed):
     """A process is gone, or the machine that it was on; what was saved is not."""
 
 
+class At(NamedTuple):
+    """A place in a run: before this slot of this round."""
+
+    round: int
+    slot: int
+
+    def __str__(self) -> str:
+        return f"round {self.round}, slot {self.slot}" if self.slot else f"round {self.round}"
+
+
+START = At(0, 0)
+
+
 class Saver(Protocol):
     """Keeps what a run can go on from."""
 
-    def due(self) -> bool:
-        """It is time for another."""
+    def due(self, slots: int) -> bool:
+        """It is time for another, after so many slots of a round that goes on."""
         ...
 
-    def save(self, round_: int, edge: Callable[[], Flat], users: Sequence[Flat]) -> None:
-        """The edge before this round, which may raise OtherShape, and every user, in scenario order."""
+    def save(self, at: At, edge: Callable[[], Flat], users: Sequence[Flat]) -> None:
+        """The edge before a slot, which may raise OtherShape, and every user, in scenario order."""
         ...
 
 
@@ -59,7 +79,7 @@ class Outcome(NamedTuple):
 class Hooks(NamedTuple):
     """What a run tells while it goes on, and how it is asked to stop. on_task: None starts no server tasks.
 
-    saver: None keeps nothing to go on from.
+    saver: None keeps nothing to go on from. pause: whether the run is to be held before its next slot.
     """
 
     on_round: Callable[[RoundRecord], None]
@@ -67,6 +87,7 @@ class Hooks(NamedTuple):
     stop: Callable[[], bool]
     on_task: Callable[[TaskNews], None] | None = None
     saver: Saver | None = None
+    pause: Callable[[], bool] = lambda: False
 
 
 def run_in_memory(design: Blueprint, step: Step, hooks: Hooks) -> Outcome:
@@ -76,13 +97,15 @@ def run_in_memory(design: Blueprint, step: Step, hooks: Hooks) -> Outcome:
 
 async def _in_memory(design: Blueprint, step: Step, hooks: Hooks) -> Outcome:
     counts = design.scenario.threads
-    cell = Cell(design.plan, hooks.on_event, hooks.stop)
+    cell = build_cell(design, hooks.on_event, hooks.stop)
     tasks = build_server_tasks(design, hooks.on_event, hooks.on_task)
     rounds = build_rounds(design, step, cell, Inline(counts.edge), tasks.then(hooks.on_round), hooks.on_event, tasks)
+    rounds.pause = Pause(cell, hooks.pause, hooks.on_event)
     with threads(counts.user):
         sessions = [build_session(design, k) for k in range(len(design.plan.users))]
         for session in sessions:
-            MemoryLine(cell, session).join()
+            line = FaultyLine(cell, session) if isinstance(session, FaultySession) else MemoryLine(cell, session)
+            line.join()
         with _kept(rounds, sessions, hooks.saver):
             users = await tasks.beside(rounds.run())
     return Outcome(rounds.model.digest(), users, cell.stopping)
@@ -94,12 +117,14 @@ def run_over_grpc(design: Blueprint, step: Step, hooks: Hooks) -> Outcome:
 
 
 async def _over_grpc(design: Blueprint, step: Step, hooks: Hooks) -> Outcome:
-    cell = Cell(design.plan, hooks.on_event, hooks.stop)
+    cell = build_cell(design, hooks.on_event, hooks.stop)
     compute = OneThread(design.scenario.threads.edge)
     tasks = build_server_tasks(design, hooks.on_event, hooks.on_task)
     rounds = build_rounds(design, step, cell, compute, tasks.then(hooks.on_round), hooks.on_event, tasks)
+    rounds.pause = Pause(cell, hooks.pause, hooks.on_event)
     keys = keys_of(design.scenario.security)
     connections = keys.connections([user.name for user in design.plan.users])
+    provide_descriptors(2 * len(connections))
     server = await serve(cell, LOOPBACK, guard=keys.guard(LOOPBACK))
     sessions = [build_session(design, k) for k in range(len(design.plan.users))]
     with threads(design.scenario.threads.user):
@@ -120,28 +145,33 @@ async def _over_grpc(design: Blueprint, step: Step, hooks: Hooks) -> Outcome:
 
 @contextmanager
 def _kept(rounds: Rounds, sessions: Sequence[Session], saver: Saver | None) -> Iterator[None]:
-    """Saves at boundaries while inside, and the last boundary of a run that is stopped."""
+    """Saves while inside, and where a run stands that is stopped."""
     if saver is None:
         yield
         return
 
     async def keep(boundary: Boundary) -> None:
-        if saver.due():
-            users = await users_at(sessions, boundary.round, rounds.cell.check)
-            saver.save(boundary.round, boundary.state, users)
+        until = perf_counter() + rounds.cell.plan.patience
 
-    rounds.on_boundary = keep
+        def check() -> None:
+            rounds.cell.check()
+            if perf_counter() > until:
+                raise RunFailed("a user was not told how its last slot ended")
+
+        saver.save(At(boundary.round, boundary.slot), boundary.state, await settled(sessions, check))
+
+    rounds.keeper = Keeper(saver.due, keep)
     yield
     if rounds.cell.stopping and (last := rounds.boundary):
-        saver.save(last.round, last.state, [kept.state for session in sessions if (kept := session.kept)])
+        saver.save(At(last.round, last.slot), last.state, [session.state() for session in sessions])
 
 
-async def users_at(sessions: Sequence[Session], round_: int, check: Callable[[], None]) -> list[Flat]:
-    """The users' states before this round, once they have heard that the one before it is over. check: may raise."""
-    while any(session.kept is None or session.kept.round < round_ for session in sessions):
+async def settled(sessions: Sequence[Session], check: Callable[[], None]) -> list[Flat]:
+    """The users' states, once they have heard how their last slot ended. check: may raise."""
+    while not all(session.settled for session in sessions):
         check()
         await asyncio.sleep(_MOMENT)
-    return [kept.state for session in sessions if (kept := session.kept)]
+    return [session.state() for session in sessions]
 
 
 async def host(sessions: list[Session], address: str, plan: RunPlan, connections: Sequence[Connection] = ()) -> None:
@@ -151,11 +181,14 @@ async def host(sessions: list[Session], address: str, plan: RunPlan, connections
     """
     channels: list[Channel] = []
     turn = Turn()
+    await _prepare(address, len(connections))
     try:
         async with asyncio.TaskGroup() as group:
             for users, credentials in connections or [Connection(range(len(sessions)), NOTHING)]:
-                channels.append(open_channel(address, plan.largest_on_a_stream, credentials))
-                for life in _lives([sessions[k] for k in users], channels[-1], plan, turn):
+                there = [sessions[k] for k in users]
+                channel = open_channel(address, plan.largest_on_a_stream, credentials)
+                channels.append(with_faults(channel, there))
+                for life in _lives(there, channels[-1], plan, turn):
                     group.create_task(life)
     except* RunFailed as failures:
         raise min(failures.exceptions, key=lambda failure: isinstance(failure, ReasonLost)) from failures
@@ -164,24 +197,35 @@ async def host(sessions: list[Session], address: str, plan: RunPlan, connections
             await channel.close(None)
 
 
+async def _prepare(address: str, connections: int) -> None:
+    """Raises RunFailed where the connections cannot be opened."""
+    provide_descriptors(connections)
+    try:
+        await require_reachable(address)
+    except Unreachable as error:
+        raise RunFailed(str(error)) from error
+
+
 def _lives(sessions: list[Session], channel: Channel, plan: RunPlan, turn: Turn) -> list[Coroutine[Any, Any, None]]:
     if plan.trunk:
-        return [_carried(sessions, channel, plan.largest_message)]
-    return [_live(session, channel, turn) for session in sessions]
+        return [_carried(sessions, channel, plan)]
+    return [_live(session, channel, turn, plan.patience) for session in sessions]
 
 
-async def _live(session: Session, channel: Channel, turn: Turn) -> None:
+async def _live(session: Session, channel: Channel, turn: Turn, patience: float) -> None:
     try:
-        await live(session, channel, turn)
+        await live(session, channel, turn, patience)
+    except UserDied:
+        return
     except Exception as error:
         failure = ReasonLost if isinstance(error, StatusLost) else RunFailed
         raise failure(f"user {session.name!r} failed: {type(error).__name__}: {error}") from error
 
 
-async def _carried(sessions: list[Session], channel: Channel, largest_message: int) -> None:
+async def _carried(sessions: list[Session], channel: Channel, plan: RunPlan) -> None:
     names = sessions[0].name if len(sessions) == 1 else f"{sessions[0].name} to {sessions[-1].name}"
     try:
-        await carry(sessions, channel, largest_message)
+        await carry(sessions, channel, plan.largest_message, plan.patience)
     except UserFailed as error:
         why = error.__cause__
         raise RunFailed(f"user {error.name!r} failed: {type(why).__name__}: {why}") from why

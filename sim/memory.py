@@ -1,7 +1,7 @@
 """Edge and users in one process and no socket: the same messages, packed and unpacked."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from edge_server.attendance import OutOfOrder, Refused
 from edge_server.cell import Cell
@@ -29,8 +29,15 @@ class MemoryLine:
         if self._k is None:
             self._unread.append(data)
             return
-        for answer in self._answers(data):
-            self._receive(self._k, answer)
+        self._say(self._k, self._answers(data))
+
+    def end(self, error: Refused) -> None:
+        """Users in memory join once: none of them takes the place of another."""
+        raise error
+
+    def _say(self, k: int, answers: Iterable[bytes]) -> None:
+        for answer in answers:
+            self._receive(k, answer)
 
     def _answers(self, data: bytes) -> Iterator[bytes]:
         try:
@@ -42,4 +49,4 @@ class MemoryLine:
         try:
             self._cell.receive(k, answer)
         except (OutOfOrder, Refused) as error:
-            self._cell.lose(k, str(error))
+            self._cell.lose(k, str(error), self, for_good=True)

@@ -62,7 +62,6 @@ class LoadedPower:
 
 
 RULES = Rules(
-    later={},
     reasons={},
     patterns={
         "name": "letters, digits, - and _, beginning with a letter, digit or _, at most 64",

@@ -16,8 +16,9 @@ from edge_server.config import Constant, Linear, OwoFmtl
 from edge_server.primal_dual import primal_step
 from sim.build import Blueprint
 from sim.hindsight import Hindsights
+from sim.seeds import stream_seed
 from user_client.tasks.base import held_out
-from user_client.user import reported_factor
+from user_client.user import exact
 
 _LARGEST = 1 << 30
 """Bytes of samples above which rounds are not held in memory together."""
@@ -33,7 +34,7 @@ def fits(design: Blueprint) -> bool:
     samples = {user.features.nbytes for user in plan.users}
     everybody = plan.draw is None and not any(user.away for user in plan.users)
     alike = len(samples) == 1 and everybody
-    honest = all(held_out(user.task) == 0 and reported_factor(user) == 1 for user in scenario.users)
+    honest = all(held_out(user.task) == 0 and exact(user) for user in scenario.users)
     plain = edge.primal.cap is None and isinstance(edge.encoder, Linear) and edge.encoder.initial == "zeros"
     size = scenario.rounds * scenario.slots * sum(user.features.nbytes for user in plan.users)
     return by_round and alike and honest and plain and edge.meta.target == "oracle" and size <= _LARGEST
@@ -70,7 +71,8 @@ class Prepass:
 
 def _starts(design: Blueprint, thetas: Sequence[Tensor]) -> Tensor:
     """x_t of every round [T, d], from the outer rule and the theta*s; the first is 0."""
-    outer = build_outer(design.scenario.edge.meta, torch.zeros_like(thetas[0]))
+    scenario = design.scenario
+    outer = build_outer(scenario.edge.meta, torch.zeros_like(thetas[0]), stream_seed(scenario.seed, "outer"))
     starts = []
     for theta in thetas:
         starts.append(outer.x)

@@ -26,8 +26,15 @@ class ClusterError(Exception):
     """Ray could not be started or reached; one line."""
 
 
-def require_reachable(address: str) -> None:
-    """Raises ClusterError where nobody listens at host:port, or where the cluster does not take our token."""
+class HeadLost(ProcessLost):
+    """The cluster itself is gone: there is nowhere to go on."""
+
+
+def require_reachable(address: str, within: float = _CONNECT) -> None:
+    """Raises ClusterError where nobody listens at host:port, or where the cluster does not take our token.
+
+    within: seconds for each of the two.
+    """
     if address.startswith(("http://", "https://")):
         told = "is a dashboard, for `ray job submit`; a run takes host:6379, or RAY_ADDRESS as a job finds it"
         raise ClusterError(f"cannot reach Ray at {address}: it {told}")
@@ -36,20 +43,20 @@ def require_reachable(address: str) -> None:
     if not host or not port.isdecimal():
         return
     try:
-        socket.create_connection((host, int(port)), timeout=_CONNECT).close()
+        socket.create_connection((host, int(port)), timeout=within).close()
     except (OSError, OverflowError) as error:
         raise ClusterError(f"cannot reach Ray at {address}: {error}") from error
-    _require_welcome(address, target)
+    _require_welcome(address, target, within)
 
 
-def _require_welcome(address: str, target: str) -> None:
+def _require_welcome(address: str, target: str, within: float) -> None:
     """Raises ClusterError where our token is refused; anything else is for Ray to say."""
     token, source = our_token()
     header = (("authorization", f"Bearer {token}"),) if token else ()
     call = _CLIENT_CALL if address.startswith(_CLIENT) else _DRIVER_CALL
     with grpc.insecure_channel(target, options=[("grpc.enable_http_proxy", 0)]) as channel:
         try:
-            channel.unary_unary(call)(b"", metadata=header, timeout=_CONNECT)  # type: ignore[call-arg]  # raw bytes
+            channel.unary_unary(call)(b"", metadata=header, timeout=within)  # type: ignore[call-arg]  # raw bytes
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.UNAUTHENTICATED:
                 given = f"and refuses the one in {source}" if token else f"and there is none here ({source})"
@@ -75,13 +82,13 @@ class Head:
         self._seen = self._looked = monotonic()
 
     def check(self) -> None:
-        """Raises ProcessLost once it has been gone for too long. Looks now and then only."""
+        """Raises HeadLost once it has been gone for too long. Looks now and then only."""
         if monotonic() - self._looked < _LOOK:
             return
         if listens(*self._target):
             self._seen = monotonic()
         elif monotonic() - self._seen > _GONE:
-            raise ProcessLost(f"the head of the Ray cluster at {self._address} has not been heard for {_GONE:g} s")
+            raise HeadLost(f"the head of the Ray cluster at {self._address} has not been heard for {_GONE:g} s")
         self._looked = monotonic()
 
 

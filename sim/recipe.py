@@ -6,10 +6,12 @@ from typing import Any
 
 import torch
 
+from edge_server.absence import Absence, Log
 from edge_server.participation import Draw
 from edge_server.plan import RunPlan, UserPlan
 from protos.codings import Codings
 from sim.build import Blueprint
+from sim.fault_schedule import Strike
 from sim.scenario import Scenario
 from sim.step import Step
 
@@ -20,7 +22,7 @@ def to_recipe(design: Blueprint, step: Step) -> str:
     for user in plan["users"]:
         user["dtype"] = str(user["dtype"]).removeprefix("torch.")
     scenario = design.scenario.model_dump(mode="json", by_alias=True)
-    content = {"scenario": scenario, "plan": plan, "step": step.to_dict()}
+    content = {"scenario": scenario, "plan": plan, "spent": sorted(design.spent), "step": step.to_dict()}
     return json.dumps(content)
 
 
@@ -29,9 +31,17 @@ def from_recipe(recipe: str) -> tuple[Blueprint, Step]:
     content = json.loads(recipe)
     plan = content["plan"]
     users = tuple(_user_plan(user) for user in plan.pop("users"))
-    draw = plan.pop("draw")
-    planned = RunPlan(users=users, draw=draw and Draw(**draw), **plan)
-    return Blueprint(Scenario.model_validate(content["scenario"]), planned), Step.from_dict(content["step"])
+    draw, absence = plan.pop("draw"), _absence(plan.pop("absence"))
+    before, so_far = (tuple(strikes) for strikes in plan.pop("struck"))
+    planned = RunPlan(users=users, draw=draw and Draw(**draw), absence=absence, struck=(before, so_far), **plan)
+    spent = frozenset(Strike(*strike) for strike in content["spent"])
+    scenario = Scenario.model_validate(content["scenario"])
+    return Blueprint(scenario, planned, spent=spent), Step.from_dict(content["step"])
+
+
+def _absence(absence: dict[str, Any]) -> Absence:
+    log = absence.pop("log")
+    return Absence(**absence, log=Log(log["rounds"], tuple(tuple(entry) for entry in log["entries"])))
 
 
 def _user_plan(user: dict[str, Any]) -> UserPlan:

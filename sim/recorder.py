@@ -20,6 +20,7 @@ from edge_server.fairness import AlphaFair
 from edge_server.record import RadioRecord, RoundRecord
 from edge_server.server_tasks.news import TaskState
 from edge_server.state import Flat
+from sim.attendance_file import AttendanceFile
 from sim.build import Blueprint
 from sim.checkpoint_files import FOLDER
 from sim.compression import savings
@@ -86,6 +87,8 @@ class Recorder:
         self._rounds = _journal(folder, "rounds", ROUNDS, first, len(self._users))
         on_air = scenario.radio and scenario.record.slots
         self._radio = _journal(folder, "radio", RADIO, first, rows) if on_air else None
+        drops = design.plan.absence.drops
+        self._attendance = AttendanceFile(folder, self._users, scenario.slots) if drops else None
         self._bill = _bill(design)
         self._savings = savings(design.plan, scenario.compression)
         spools = folder / FOLDER
@@ -109,6 +112,8 @@ class Recorder:
 
     def add(self, record: RoundRecord) -> None:
         """Write one round."""
+        if self._attendance:
+            self._attendance.append(record)
         if self._slots:
             self._slots.append(slots_batch(record, self._users))
         self._rounds.append(rounds_batch(record, self._users))
@@ -122,9 +127,8 @@ class Recorder:
 
     def state(self) -> Flat:
         """The sums behind the summary, once all that was added so far would survive a power cut."""
-        for journal in (self._slots, self._rounds, self._radio):
-            if journal:
-                journal.sync()
+        for file in self._files:
+            file.sync()
         for spool in self._spools:
             spool.sync()
         wall = torch.tensor(self._wall or self._before, dtype=torch.float64)
@@ -139,6 +143,14 @@ class Recorder:
         self._digest_rows.spool.require(bytes(records[self._digest_rows.spool.name].tolist()))
 
     @property
+    def _journals(self) -> list[Journal]:
+        return [journal for journal in (self._slots, self._rounds, self._radio) if journal]
+
+    @property
+    def _files(self) -> list[AttendanceFile | Journal]:
+        return [self._attendance, *self._journals] if self._attendance else [*self._journals]
+
+    @property
     def _spools(self) -> list[Spool]:
         return [self._digest_rows.spool, *self._traces.spools]
 
@@ -148,17 +160,28 @@ class Recorder:
         if self._bill:
             self._bill.add(radio, record.status)
 
+    def leave(self) -> None:
+        """Everything stays as it is, as if this process were killed: for another recorder to go on."""
+        self.events.close()
+        self.tasks.close()
+        for file in self._files:
+            file.close()
+        for spool in self._spools:
+            spool.close()
+
     def finish(self, status: Status, outcome: Outcome | None, error: str | None = None) -> Result:
         """Turn journals into Parquet, write summary and manifest."""
         digest = self._digest(outcome) if outcome and status == "done" else None
+        if outcome and digest is None and status == "done":
+            gone = [name for name, user in zip(self._users, outcome.users, strict=True) if not user]
+            self.events({"event": "no_digest", "reason": f"never said goodbye: {', '.join(gone)}"})
         if error:
             self.events({"event": "failed", "reason": error})
         self.events.close()
-        if self._slots:
-            self._slots.finish()
-        self._rounds.finish()
-        if self._radio:
-            self._radio.finish()
+        for journal in self._journals:
+            journal.finish()
+        if self._attendance:
+            self._attendance.close()
         self._traces.finish()
         table = self._summary.table(perf_counter() - self._clock if self._wall is None else self._wall, digest)
         table |= {**described(self.step), "server_tasks": self.tasks.finish(), "events": self.events.counts}
@@ -187,7 +210,10 @@ class Recorder:
             self.events({"event": "traceback", "text": "".join(traceback.format_exception(cause))})
         self.finish("failed", None, line)
 
-    def _digest(self, outcome: Outcome) -> str:
+    def _digest(self, outcome: Outcome) -> str | None:
+        """None where a user's parameters are not known: it was lost, and slots went on without it."""
+        if not all(outcome.users):
+            return None
         hash_ = sha256(outcome.edge)
         for user in outcome.users:
             hash_.update(user)

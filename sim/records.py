@@ -4,6 +4,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pyarrow.ipc
 from numpy.typing import NDArray
 
-from edge_server.record import APPLIED, STATUS, Event, Floats, RoundRecord, Trace
+from edge_server.record import APPLIED, STATUS, Event, Floats, Leaks, RoundRecord, Trace
 from sim.fairness_measures import last_known
 from sim.report.records import read_events
 from sim.spools import Spool
@@ -43,10 +44,12 @@ _PER_USER = (
     "val_loss",
     "val_accuracy",
     "w_mean",
+    "held_back",
     "power_mean",
     "air_mean",
     "late_share",
 )
+_LEAKS = tuple(field.name for field in fields(Leaks))
 _SUMMED_UP = ("w_last", "out_of_range_share")
 _PER_ROUND = (
     "fairness",
@@ -68,7 +71,7 @@ _PER_ROUND = (
 )
 ROUNDS = pa.schema(
     [("round", pa.int32()), ("user", pa.string())]
-    + [(name, pa.float64()) for name in (*_PER_USER, *_SUMMED_UP, *_PER_ROUND[:-1])]
+    + [(name, pa.float64()) for name in (*_PER_USER, *_LEAKS, *_SUMMED_UP, *_PER_ROUND[:-1])]
     + [("capped", pa.int32())]
 )
 _ROWS = 65_536
@@ -103,12 +106,16 @@ class Journal:
         self._file.flush()
         os.fsync(self._file.fileno())
 
+    def close(self) -> None:
+        """Leaves the file as it is, for a run that goes on."""
+        self._writer.close()
+        self._file.close()
+
     def finish(self) -> None:
         """Turn the journal into Parquet, a few rounds at a time."""
         import pyarrow.parquet as pq
 
-        self._writer.close()
-        self._file.close()
+        self.close()
         with pa.ipc.open_stream(self._arrows) as journal, pq.ParquetWriter(self._parquet, journal.schema) as parquet:
             batches: list[pa.RecordBatch] = []
             for batch in journal:
@@ -128,7 +135,7 @@ class Events:
     def __init__(self, folder: Path, *, goes_on: bool = False):
         path = folder / "events.jsonl"
         if goes_on:
-            _cut_unfinished_line(path)
+            cut_unfinished_line(path)
         self.counts: dict[str, int] = dict(Counter(_named(path))) if goes_on else {}
         self._file = path.open("a" if goes_on else "w", encoding="utf-8")
 
@@ -150,7 +157,8 @@ def _named(path: Path) -> list[str]:
     return [str(event.get("event")) for event in read_events(path)[0]]
 
 
-def _cut_unfinished_line(path: Path) -> None:
+def cut_unfinished_line(path: Path) -> None:
+    """A last line that was still being written is not there any more."""
     if path.exists():
         content = path.read_bytes()
         os.truncate(path, content.rfind(b"\n") + 1)
@@ -233,6 +241,7 @@ def rounds_batch(record: RoundRecord, users: list[str]) -> pa.RecordBatch:
     count = len(users)
     columns: dict[str, Any] = {"round": np.full(count, record.round, np.int32), "user": users}
     columns |= {name: getattr(record, name) for name in _PER_USER}
+    columns |= dict.fromkeys(_LEAKS, np.full(count, np.nan)) if record.leaks is None else vars(record.leaks)
     columns["w_last"] = np.abs(last_known(record.weight))
     columns["out_of_range_share"] = _share(record.out_of_range.sum(axis=0), (record.status == APPLIED).sum(axis=0))
     columns |= {name: np.full(count, getattr(record, name)) for name in _PER_ROUND}

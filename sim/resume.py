@@ -1,19 +1,19 @@
 """A stopped or killed run with slots, continued from its last whole checkpoint to the same bits."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edge_server.state import OtherShape
-from sim.checkpoint_files import NoCheckpoint
-from sim.checkpoints import RunCheckpoints, Saved
+from sim.going_on import CannotGoOn, begins, saved_last, taken_back
 from sim.identity import ELSEWHERE, fingerprint
-from sim.recorder import Recorder, Result, other_versions
+from sim.local import At
+from sim.recorder import Result
 from sim.report.records import read_json
 from sim.report.words import listed
-from sim.runner import BadScenario, Part, Watcher, alone, finished, parts_of, run_one, run_parts
-from sim.scenario import load, opened, trains_alone
-from sim.spools import SpoolDamaged
+from sim.runner import BadScenario, Part, Watcher, Way, alone, finished, going, parts_of, run_one, run_parts
+from sim.scenario import Scenario, load, opened, trains_alone
+from sim.served import go_on, was_served
 
 
 def trained_alone(folder: Path) -> bool:
@@ -33,10 +33,12 @@ def resume_run(folder: Path, transport: str | None, address: str | None, watcher
     transport: instead of the one it ran on. Raises BadScenario or UnreadableRun, one line, where nothing can be
     continued, RunError when it failed, ScenarioErrors.
     """
+    if was_served(folder):
+        raise BadScenario(f"{folder} is a served run, whose users keep their own state; go on with: {go_on(folder)}")
     parts = parts_of(load(folder / "scenario.yaml", transport=transport), folder)
     with alone(folder):
         for part in parts:
-            _require_same(part)
+            require_same(part.folder, part.design.scenario)
         if all(_status(part) == "done" for part in parts):
             watcher.on_note(f"{folder} is done already")
             address, parts = None, [_elsewhere(part) for part in parts]
@@ -55,58 +57,46 @@ def _status(part: Part) -> str | None:
     return read_json(manifest)["status"] if manifest.exists() else None
 
 
-def _require_same(part: Part) -> None:
+def require_same(folder: Path, scenario: Scenario) -> None:
     """Raises BadScenario unless the run began with this scenario, naming the field where a checkpoint knows it."""
-    manifest = part.folder / "manifest.json"
-    if not manifest.exists() or read_json(manifest).get("fingerprint") == fingerprint(part.design.scenario):
+    manifest = folder / "manifest.json"
+    if not manifest.exists() or read_json(manifest).get("fingerprint") == fingerprint(scenario):
         return
-    _saved(part, [])
+    try:
+        saved_last(folder, scenario, lambda _note: None)
+    except CannotGoOn as error:
+        raise BadScenario(str(error)) from error
     raise BadScenario(
-        f"{part.folder}: the scenario, or a file that it names, was changed after the run began; set it back, or start "
+        f"{folder}: the scenario, or a file that it names, was changed after the run began; set it back, or start "
         f"a new run with it (only {listed([*ELSEWHERE])} may change)"
     )
+
+
+def done_already(name: str, folder: Path) -> Result | None:
+    """The result of a run that is done. Raises UnreadableRun."""
+    if read_json(folder / "manifest.json")["status"] != "done":
+        return None
+    summary = read_json(folder / "summary.json")
+    return Result(name, folder, "done", summary["digest"], summary)
 
 
 def _continued(part: Part, cluster: Any, watcher: Watcher) -> Result:
     status = _status(part)
     if status is None:
         return run_one(part, cluster, watcher)
-    if status == "done":
-        summary = read_json(part.folder / "summary.json")
-        return Result(part.name, part.folder, "done", summary["digest"], summary)
-    notes: list[str] = []
-    saved = _saved(part, notes)
-    part = _from(part, saved)
-    recorder = _recorder(part, saved)
-    for note in [*notes, *other_versions(saved.versions if saved else {})]:
-        recorder.events({"event": "checkpoint_note", "text": note})
-        watcher.on_note(f"note: {note}")
-    recorder.events({"event": "resumed", "round": part.design.plan.first})
-    watcher.on_note(f"{part.name}: goes on from round {part.design.plan.first}")
-    return finished(part, recorder, cluster, watcher)
+    return done_already(part.name, part.folder) or continued(part, going(cluster), watcher)
 
 
-def _saved(part: Part, notes: list[str]) -> Saved | None:
-    """The last whole checkpoint, None before the first. Raises BadScenario."""
-    scenario = part.design.scenario
+def continued(part: Part, way: Way, watcher: Watcher, among: Collection[At] | None = None) -> Result:
+    """The rest of a run that is not done, from its last whole checkpoint. among: places that will do; None: all.
+
+    Raises BadScenario, UnreadableRun, RunError.
+    """
     try:
-        return RunCheckpoints(part.folder, scenario).newest(len(scenario.users), notes.append)
-    except NoCheckpoint as error:
-        advice = "; set it back, or start a new run with it" if "is not of this run" in str(error) else ""
-        raise BadScenario(f"{error}{advice}") from error
-
-
-def _from(part: Part, saved: Saved | None) -> Part:
-    if saved is None:
-        return part
-    plan = replace(part.design.plan, first=saved.round)
-    return part._replace(design=replace(part.design, plan=plan, state=saved.state))
-
-
-def _recorder(part: Part, saved: Saved | None) -> Recorder:
-    """Raises BadScenario where records or sums are not those of the checkpoint."""
-    try:
-        records, task = (saved.records, saved.task) if saved else (None, None)
-        return Recorder(part.folder, part.name, part.design, records, task, goes_on=True)
-    except (SpoolDamaged, OtherShape) as error:
-        raise BadScenario(f"{part.folder}: {error}") from error
+        design, recorder = taken_back(part.folder, part.name, part.design, watcher.on_note, among)
+    except CannotGoOn as error:
+        raise BadScenario(str(error)) from error
+    at = begins(design)
+    recorder.events({"event": "resumed", **at._asdict()})
+    watcher.on_note(f"{part.name}: goes on from {at}")
+    return finished(part._replace(design=design), recorder, way, watcher)

@@ -49,9 +49,15 @@ def _is_still(descriptor: int, path: Path) -> bool:
         return False
 
 
-def _owner(path: Path) -> str:
+def named(path: Path) -> tuple[int, str] | None:
+    """The process that a lock names, and its machine; None where there is no lock, or it says nothing yet."""
     try:
         told = json.loads(path.read_text())
-        return f"process {told['pid']} on {told['host']}"
-    except (OSError, ValueError):
-        return "another process"
+        return int(told["pid"]), str(told["host"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _owner(path: Path) -> str:
+    found = named(path)
+    return f"process {found[0]} on {found[1]}" if found else "another process"

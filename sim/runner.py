@@ -1,32 +1,50 @@
 """A run from start to finish: the directory, the transport, the records, and how it ends."""
 
+import gc
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from secrets import token_hex
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from edge_server.judge import RunFailed
-from edge_server.record import RoundRecord
+from edge_server.record import Event, RoundRecord
 from edge_server.state import Flat, OtherShape
 from sim import checkpoints
 from sim.advice import advice
+from sim.attendance_file import FILE
 from sim.build import Blueprint, PartError, blueprint
 from sim.checkpoint_files import NotSaved
 from sim.checkpoints import Pace, RunCheckpoints
 from sim.fairness_measures import Utilities, price_of_fairness
+from sim.faulty_edge import Disk
+from sim.going_on import Back, CannotGoOn, Recovery, anywhere, attended
 from sim.json_files import write_json
-from sim.local import Hooks, Outcome, ProcessLost, run_in_memory, run_over_grpc
+from sim.local import At, Hooks, Outcome, ProcessLost, run_in_memory, run_over_grpc
 from sim.oracle import NotConverged
+from sim.pause_file import PauseFile
 from sim.recorder import Recorder, Result, Status
+from sim.report.files import UnreadableRun
 from sim.run_lock import InUse, locked
 from sim.scenario import Loaded, Record, Scenario, compared
+from sim.served import go_on
 from sim.step import Step
 from sim.theory import NoTheory, resolve_step
+
+if TYPE_CHECKING:
+    from edge_server.reception import Reception
+
+
+class Way(NamedTuple):
+    """How a run goes: all its rounds, and back where a process is lost."""
+
+    go: Callable[[Blueprint, Step, Hooks], Outcome]
+    back: Back = anywhere
 
 
 class RunError(Exception):
@@ -35,12 +53,14 @@ class RunError(Exception):
 
 @dataclass
 class Watcher:
-    """What a caller may want to see and say while runs go on."""
+    """What a caller may want to see and say while runs go on. on_wait: users are waited for who come by themselves."""
 
     on_start: Callable[[str, int], None] = lambda _name, _rounds: None
     on_round: Callable[[RoundRecord], None] = lambda _record: None
     on_note: Callable[[str], None] = lambda _text: None
     stop: Callable[[], bool] = lambda: False
+    on_event: Callable[[Event], None] = lambda _event: None
+    on_wait: "Callable[[Reception], None]" = lambda _reception: None
 
 
 class Part(NamedTuple):
@@ -51,10 +71,18 @@ class Part(NamedTuple):
     design: Blueprint
 
 
-def run(loaded: Loaded, folder: Path, address: str | None, watcher: Watcher, stop_after: int | None = None) -> Result:
+def run(
+    loaded: Loaded,
+    folder: Path,
+    address: str | None,
+    watcher: Watcher,
+    stop_after: int | None = None,
+    attendance: Path | None = None,
+) -> Result:
     """Run a scenario and what it is compared with, into `folder` and its sub-folders. Raises RunError.
 
-    stop_after: rounds after which it ends as if stopped, unless they are all.
+    stop_after: rounds after which it ends as if stopped, unless they are all. attendance: a run whose slots went on
+    without users; this one's go on without the same.
     """
     parts = parts_of(loaded, folder)
     if stop_after is not None and stop_after < loaded.scenario.rounds:
@@ -62,6 +90,8 @@ def run(loaded: Loaded, folder: Path, address: str | None, watcher: Watcher, sto
         parts[0] = base._replace(design=replace(base.design, plan=replace(base.design.plan, last=stop_after)))
     require_cluster(parts, address)
     claim(folder)
+    if attendance:
+        follow(attendance, parts)
     for note in advice(loaded.scenario):
         watcher.on_note(f"note: {note}")
     with alone(folder):
@@ -84,6 +114,7 @@ def run_parts(
             part.folder.mkdir(parents=True, exist_ok=True)
             with _advised(parts[0].folder):
                 results.append(go(part, nodes, watcher))
+            gc.collect()  # what the run leaves may be large, and Python rarely looks for it
             if results[-1].status == "stopped":
                 break
     _price(results, [part.design for part in parts])
@@ -135,12 +166,27 @@ class BadScenario(Exception):
 
 def claim(folder: Path) -> None:
     """Makes a run's folder. Raises BadScenario when it holds a run already, or cannot be made."""
-    if (folder / "manifest.json").exists():
+    if any((folder / name).exists() for name in ("manifest.json", FILE)):
         raise BadScenario(f"{folder} holds a run already; give another --out")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadScenario(f"--out {folder}: {error.strerror}") from error
+
+
+def follow(attendance: Path, parts: Sequence[Part]) -> None:
+    """Takes over whom each part's slots went on without in the run in `attendance`. Raises BadScenario."""
+    for part in parts:
+        if not part.design.plan.absence.drops:
+            line = f"--attendance {attendance}: slots go on without users where on_user_failure is drop, here it is "
+            raise BadScenario(f"{line}{part.design.scenario.on_user_failure}")
+        there = attendance / part.folder.relative_to(parts[0].folder) / FILE
+        try:
+            part.folder.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(there, part.folder / FILE)
+        except OSError as error:
+            advice = "give the directory of a run with on_user_failure: drop"
+            raise BadScenario(f"--attendance {there}: {error.strerror}; {advice}") from error
 
 
 @contextmanager
@@ -159,63 +205,123 @@ def _cluster(address: str | None) -> Iterator[Any]:
 class _Saver:
     """Saves a run while it goes on: a checkpoint that cannot be written is named, and the run goes on."""
 
-    def __init__(self, folder: Path, scenario: Scenario, recorder: Recorder, watcher: Watcher) -> None:
-        self._checkpoints, self._recorder, self._watcher = RunCheckpoints(folder, scenario), recorder, watcher
-        self._pace = Pace(checkpoints.PAUSE, checkpoints.LEAST)
+    def __init__(self, folder: Path, design: Blueprint, recorder: Recorder, watcher: Watcher) -> None:
+        self._checkpoints, self._recorder, self._watcher = RunCheckpoints(folder, design.scenario), recorder, watcher
+        self._disk = Disk(design)
+        self._pace = Pace(design.scenario.checkpoints, checkpoints.LEAST)
         self.due = self._pace.due
 
-    def save(self, round_: int, edge: Callable[[], Flat], users: Sequence[Flat]) -> None:
+    def save(self, at: At, edge: Callable[[], Flat], users: Sequence[Flat]) -> None:
         """Edge, users and records together."""
         start = perf_counter()
         try:
-            self._checkpoints.save(round_, edge(), users, self._recorder.state(), self._recorder.tasks.state)
-            self._recorder.events({"event": "checkpoint", "round": round_})
+            self._require_space(at)
+            self._checkpoints.save(at, edge(), users, self._recorder.state(), self._recorder.tasks.state)
+            self._recorder.events({"event": "checkpoint", **at._asdict()})
         except (NotSaved, OtherShape) as error:
-            self._recorder.events({"event": "not_saved", "round": round_, "reason": str(error)})
+            self._recorder.events({"event": "not_saved", **at._asdict(), "reason": str(error)})
             self._watcher.on_note(f"note: {error}")
         self._pace.took(perf_counter() - start)
 
+    def _require_space(self, at: At) -> None:
+        """Raises NotSaved where the scenario has a fault for it."""
+        if strike := self._disk.full(at.round, at.slot):
+            self._recorder.events(strike.event)
+            raise NotSaved(f"the checkpoint of {at} could not be saved: the disk is full, a fault of the scenario")
+
 
 def run_one(part: Part, cluster: Any, watcher: Watcher) -> Result:
-    """One run from its start. Raises RunError."""
-    return finished(part, Recorder(part.folder, part.name, part.design), cluster, watcher)
-
-
-def finished(part: Part, recorder: Recorder, cluster: Any, watcher: Watcher) -> Result:
-    """One run from where its design begins to its end. Raises RunError."""
-    name, folder, design = part
-    watcher.on_start(name, design.scenario.rounds - design.plan.first)
-
-    def on_round(record: RoundRecord) -> None:
-        recorder.add(record)
-        watcher.on_round(record)
-
-    saver = _Saver(folder, design.scenario, recorder, watcher)
-    hooks = Hooks(on_round, recorder.events, watcher.stop, recorder.tasks, saver)
+    """One run from its start, or through the slots of one whose attendance is there. Raises RunError, BadScenario."""
     try:
-        recorder.write_streams()
-        step = resolve_step(design, watcher.on_note, watcher.stop)
-        recorder.step = step
-        outcome = _go(design, step, hooks, cluster)
-        if not outcome.stopped:
-            recorder.tasks.score(recorder.events, watcher.on_note, watcher.stop)
+        part = part._replace(design=attended(part.folder, part.design))
+    except UnreadableRun as error:
+        raise BadScenario(str(error)) from error
+    recorder = Recorder(part.folder, part.name, part.design)
+    if rounds := part.design.plan.absence.log.rounds:
+        recorder.events({"event": "follows", "rounds": rounds})
+    return finished(part, recorder, going(cluster), watcher)
+
+
+def finished(part: Part, recorder: Recorder, way: Way, watcher: Watcher) -> Result:
+    """One run from where its design begins to its end. Raises RunError."""
+    living = _Living(part, recorder, way, watcher)
+    try:
+        outcome = living.outcome()
     except (RunFailed, NotConverged, NoTheory) as error:
         if watcher.stop():
-            return recorder.finish("stopped", None, str(error))
-        recorder.fail(str(error), error.__cause__)
-        raise RunError(f"{name}: {error}") from error
+            return living.recorder.finish("stopped", None, str(error))
+        living.recorder.fail(str(error), error.__cause__)
+        raise RunError(f"{part.name}: {error}") from error
+    except CannotGoOn as error:
+        raise RunError(f"{part.name}: {error}") from error
     except (KeyboardInterrupt, SystemExit):
-        recorder.finish("stopped", None)
+        living.recorder.finish("stopped", None)
         raise
     except Exception as error:
-        line = f"{type(error).__name__}: {error}"
-        try:
-            recorder.fail(line, error)
-        except OSError as second:
-            advice = f"free space or mend {folder}, then: equiran resume {folder}"
-            raise RunError(f"{name}: {line}; its end could not be written ({second}): {advice}") from error
-        raise RunError(f"{name}: {line}; events.jsonl in {folder} says where") from error
-    return recorder.finish("stopped" if outcome.stopped else "done", outcome)
+        raise _unforeseen(part, living.recorder, error) from error
+    return living.recorder.finish("stopped" if outcome.stopped else "done", outcome)
+
+
+def _unforeseen(part: Part, recorder: Recorder, error: Exception) -> RunError:
+    line = f"{type(error).__name__}: {error}"
+    try:
+        recorder.fail(line, error)
+    except OSError as second:
+        advice = f"free space or mend {part.folder}, then: {go_on(part.folder)}"
+        return RunError(f"{part.name}: {line}; its end could not be written ({second}): {advice}")
+    return RunError(f"{part.name}: {line}; events.jsonl in {part.folder} says where")
+
+
+class _Living:
+    """A run that goes on when its processes die. recorder: the one that writes now."""
+
+    def __init__(self, part: Part, recorder: Recorder, way: Way, watcher: Watcher) -> None:
+        self.recorder, self._pause = recorder, PauseFile(part.folder)
+        self._part, self._design, self._way, self._watcher = part, part.design, way, watcher
+
+    def outcome(self) -> Outcome:
+        """Its end. Raises what its way raises, CannotGoOn, NoTheory."""
+        self._watcher.on_start(self._part.name, self._design.scenario.rounds - self._design.plan.first)
+        self.recorder.write_streams()
+        step = resolve_step(self._design, self._watcher.on_note, self._watcher.stop)
+        with self._pause.heeded():
+            outcome = self._recovered(step)
+        if not outcome.stopped:
+            self.recorder.tasks.score(self.recorder.events, self._watcher.on_note, self._watcher.stop)
+        return outcome
+
+    def _recovered(self, step: Step) -> Outcome:
+        name, folder, design = self._part
+        recovery = Recovery(folder, name, design, self._watcher.on_note, self._watcher.stop, self._way.back)
+        while True:
+            self.recorder.step = step
+            try:
+                return self._way.go(self._design, step, self._hooks())
+            except ProcessLost as lost:
+                self._design, self.recorder = recovery.after(lost, self.recorder)
+                recovery.pause()
+                if self._watcher.stop():
+                    raise
+                self._watcher.on_start(name, design.scenario.rounds - self._design.plan.first)
+
+    def _hooks(self) -> Hooks:
+        recorder, watcher = self.recorder, self._watcher
+
+        def on_round(record: RoundRecord) -> None:
+            recorder.add(record)
+            watcher.on_round(record)
+
+        def on_event(event: Event) -> None:
+            recorder.events(event)
+            watcher.on_event(event)
+
+        saver = _Saver(self._part.folder, self._design, recorder, watcher)
+        return Hooks(on_round, on_event, watcher.stop, recorder.tasks, saver, self._pause.there)
+
+
+def going(cluster: Any) -> Way:
+    """On the transport that the scenario names; with Ray on this cluster."""
+    return Way(lambda design, step, hooks: _go(design, step, hooks, cluster))
 
 
 def _go(design: Blueprint, step: Step, hooks: Hooks, cluster: Any) -> Outcome:

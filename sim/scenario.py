@@ -14,7 +14,8 @@ from edge_server.config_base import Config
 from edge_server.radio_config import OfTheAir
 from sim.check import Rules, problems
 from sim.compression import Compression, Rounded
-from sim.cross import cross_problems
+from sim.cross import EVERYTHING, Here, cross_problems
+from sim.faults import Fault
 from sim.overrides import USER_CAP, UnknownPath, expanded, is_crowd, name_of, override, setting
 from sim.participation import Takes
 from sim.security import Security
@@ -43,6 +44,14 @@ class Record(Config):
     slots: bool = True
     parameters: bool = False
     streams: bool = False
+    privacy: bool = False
+
+
+class Checkpoints(Config):
+    """When a run is saved: so many seconds after the last time, between rounds or after every so many slots of one."""
+
+    seconds: Annotated[float, Field(ge=0)] = 10.0
+    slots: Count = 1
 
 
 class Comparison(Config):
@@ -86,11 +95,13 @@ class _Tree(Config, Generic[Users]):
     radio: OfTheAir | None = None
     compression: Literal["none"] | Rounded | Compression | None = None
     compare: tuple[Comparison, ...] = ()
-    faults: tuple[()] = ()
+    faults: tuple[Fault, ...] = ()
     deadline: Annotated[float, Field(gt=0)] | None = None
     patience: Annotated[float, Field(gt=0)] = 60.0
     on_user_failure: OnFailure = Field(default_factory=_by_deadline)
+    min_users: Count = 1
     security: Security | None = None
+    checkpoints: Checkpoints = Checkpoints()
     record: Record = Record()
 
 
@@ -127,9 +138,6 @@ class Loaded:
 
 
 RULES = Rules(
-    later={
-        "faults": (lambda value: value != [], "this version has no faults yet; leave it []"),
-    },
     reasons={
         ("alpha", "less_than_equal"): "beyond 10 it is max-min in all but name, and weights span (u_max/u_min)^alpha",
         ("alpha", "greater_than_equal"): "a negative alpha would reward inequality",
@@ -151,16 +159,18 @@ def load(
     seed: int | None = None,
     transport: str | None = None,
     over: Sequence[str] = (),
+    here: Here = EVERYTHING,
 ) -> Loaded:
     """The scenario in `path` with `--set a.b=c` overrides, then a sweep's, then `seed` and `transport`, applied.
 
+    here: whose files must be on this machine.
     Raises ScenarioErrors with every error of the file, of its overrides and of its comparisons.
     """
     root, found = opened(path, sets, {"seed": seed, "transport": transport}, over)
     root = _absolute(root, path.absolute().parent)
-    found += _problems(root)
+    found += _problems(root, here)
     known = {(problem.path, problem.message) for problem in found}
-    found += [problem for entry in _entries(root) for problem in _entry_problems(root, entry, known)]
+    found += [problem for entry in _entries(root) for problem in _entry_problems(root, entry, known, here)]
     return _built(root, path, found)
 
 
@@ -229,14 +239,14 @@ def _applied(root: Node, entry: Node) -> Node:
     return root
 
 
-def _entry_problems(root: Node, entry: Node, known: set[tuple[str, str]]) -> Iterator[Problem]:
+def _entry_problems(root: Node, entry: Node, known: set[tuple[str, str]], here: Here) -> Iterator[Problem]:
     """What is wrong only once this comparison is applied, placed inside its entry."""
     name = f"compare.{name_of(entry)}"
     for key, value in entry.value.items() if isinstance(entry.value, dict) else ():
         if key.partition(".")[0] in ("compare", "schema"):
             yield Problem(value.where, f"{name}.{key}", "a comparison cannot change this")
     try:
-        found = _problems(_applied(root, entry))
+        found = _problems(_applied(root, entry), here)
     except UnknownPath as error:
         found = [Problem(entry.where, "", str(error))]
     lines = {node.where for node in descendants(entry)}
@@ -252,12 +262,12 @@ def trains_alone(root: Node) -> bool:
     return get(root, "edge", "server_tasks") is not None and SLOT_KEYS.isdisjoint(keys)
 
 
-def _problems(root: Node) -> list[Problem]:
+def _problems(root: Node, here: Here) -> list[Problem]:
     if not isinstance(root.value, dict):
         return [Problem(root.where, "", "a scenario is a mapping, beginning with `schema: 1`")]
     if trains_alone(root):
         return [Problem(root.where, "", "no slots, only a server task; give it to `equiran train-power`")]
-    return [*problems(Written, root, "", RULES), *cross_problems(root)]
+    return [*problems(Written, root, "", RULES), *cross_problems(root, here)]
 
 
 def _built(root: Node, path: Path, found: Sequence[Problem]) -> Loaded:

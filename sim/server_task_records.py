@@ -61,6 +61,11 @@ class ServerTaskRecords:
                 on_event({"event": "server_task_not_scored", "server_task": task.kind, "reason": reason})
                 on_note(f"note: {task.kind}: its policy was not scored: {reason}")
 
+    def close(self) -> None:
+        """Leaves the journal as it is, for a run that goes on."""
+        if self._progress:
+            self._progress.close()
+
     def finish(self) -> list[dict[str, Any]]:
         """Ends the journal. For each task what summary.json says of it: `lost` if nobody told how it ended."""
         if self._progress:

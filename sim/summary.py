@@ -1,17 +1,21 @@
 """The run in one page of numbers: `summary.json`, gathered round by round in constant memory."""
 
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 import torch
 
 from edge_server.fairness import AlphaFair
-from edge_server.record import ABSENT, APPLIED, LATE, REJECTED, RoundRecord
+from edge_server.record import ABSENT, APPLIED, CONTRIBUTIONS, LATE, REJECTED, Leaks, RoundRecord
 from edge_server.state import Flat, flattened, restored
 from sim.fairness_measures import Utilities, entropy, jain, last_known, worst_tenth
 
 _MEANS = ("fairness", "slot_fairness", "val_fairness", "regret", "sum_w")
 """What is averaged over the rounds in which it is known."""
+
+
+_LEAKS = tuple(field.name for field in fields(Leaks))
 
 
 class Summary:
@@ -30,6 +34,9 @@ class Summary:
         self._counts = dict.fromkeys(
             ("applied", "late", "rejected", "absent", "out_of_range", "capped", "deadline_misses"), 0
         )
+        self._leaks = {name: zeros.copy() for name in _LEAKS}
+        self._leaks_known = {name: zeros.copy() for name in _LEAKS}
+        self._feedback = np.zeros(len(CONTRIBUTIONS), np.int64)
         self._slots = 0
         self._virtual = np.nan
 
@@ -53,6 +60,10 @@ class Summary:
         self._counts["out_of_range"] += int(record.out_of_range.sum())
         self._counts["capped"] += record.capped
         self._counts["deadline_misses"] += 0 if record.radio is None else int(record.radio.late.sum())
+        for name, found in ({} if record.leaks is None else vars(record.leaks)).items():
+            self._leaks[name] += np.nan_to_num(found)
+            self._leaks_known[name] += np.isfinite(found)
+        self._feedback += record.feedback.sum(axis=1)
         self._slots += len(record.loss)
         self._virtual = record.virtual_seconds
 
@@ -90,7 +101,9 @@ class Summary:
                 user: {"up": int(up), "down": int(down)}
                 for user, up, down in zip(self._users, self._up, self._down, strict=True)
             },
+            "leaks": self._leaks_by_user(),
             **self._counts,
+            "contributions": dict(zip(CONTRIBUTIONS, self._feedback.tolist(), strict=True)),
             "out_of_range_share": self._counts["out_of_range"] / n if (n := self._counts["applied"]) else None,
             "wall_seconds": wall_seconds,
             "virtual_seconds": _number(self._virtual),
@@ -112,6 +125,16 @@ class Summary:
             "worst_user": self._users[int(there[utility.argmin()])] if known else None,
             "worst_tenth": _number(worst_tenth(utility)),
         }
+
+    def _leaks_by_user(self) -> dict[str, dict[str, float | None]] | None:
+        """Means over the rounds in which they are known; null where nothing was measured."""
+        if not any(known.any() for known in self._leaks_known.values()):
+            return None
+        means = {}
+        for name, known in self._leaks_known.items():
+            mean = np.divide(self._leaks[name], known, out=np.full(len(known), np.nan), where=known > 0)
+            means[name] = self._by_user(mean)
+        return means
 
     def _value(self, utility: Utilities) -> float | None:
         try:

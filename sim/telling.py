@@ -1,9 +1,14 @@
 """How a run ended, as the command says it."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from sim.console import Screen, say, say_json, say_table
+import typer
+
+from sim.console import Interrupts, Screen, Stopped, say, say_json, say_table
 from sim.recorder import Result
+from sim.runner import Watcher
+from sim.served import go_on
 from sim.server_task_records import described
 
 if TYPE_CHECKING:
@@ -11,6 +16,22 @@ if TYPE_CHECKING:
 
 _MANY = 0.5
 """Share of utilities out of range that is worth a note; far more than the 3 to 15 % of a run that learns."""
+
+
+def ran(go: Callable[[Watcher], Result], *, as_json: bool, quiet: bool) -> None:
+    """A run with slots under the eyes of whoever called it. Raises typer.Exit when it was interrupted."""
+    screen = Screen(quiet)
+    with Interrupts().caught() as interrupts:
+        try:
+            with screen.watching(interrupts) as watcher:
+                result = go(watcher)
+        except Stopped as error:
+            screen.note("stopped before the run began")
+            raise typer.Exit(interrupts.exit_code) from error
+        warn(result, screen)
+        tell(result, as_json=as_json)
+        if result.status == "stopped" and interrupts.asked():
+            raise typer.Exit(interrupts.exit_code)
 
 
 def warn(result: Result, screen: Screen) -> None:
@@ -38,7 +59,7 @@ def tell(result: Result, *, as_json: bool) -> None:
         for task in one.summary["server_tasks"]:
             say(described(task, one.folder))
     if result.status == "stopped":
-        say(f"go on with: equiran resume {result.folder}")
+        say(f"go on with: {go_on(result.folder)}")
     say(str(result.folder))
 
 

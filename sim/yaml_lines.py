@@ -8,6 +8,9 @@ from typing import Any, TypeAlias
 
 import yaml
 
+from sim.shipped import shipped_hint
+from sim.suggest import did_you_mean
+
 Place: TypeAlias = Callable[[int], str]
 Scalar: TypeAlias = str | int | float | bool | None
 
@@ -118,7 +121,8 @@ def read(path: Path) -> tuple[Node, list[Problem]]:
         with path.open("rb") as file:
             data = file.read(SIZE_CAP + 1)
     except OSError as error:
-        raise Unreadable(str(path), f"cannot be read: {error.strerror}") from None
+        near = did_you_mean(path.name, (other.name for other in path.parent.glob(f"*{path.suffix}")))
+        raise Unreadable(str(path), f"cannot be read: {error.strerror}{near or shipped_hint(path)}") from None
     if len(data) > SIZE_CAP:
         raise Unreadable(str(path), f"is larger than {SIZE_CAP} bytes, the limit for a scenario")
     if data.startswith(b"\xef\xbb\xbf"):

@@ -29,6 +29,10 @@ class Tampering:
     def done(self) -> bool:
         return self._session.done
 
+    @property
+    def heard(self) -> int:
+        return self._session.heard
+
     def join(self) -> bytes:
         return self._session.join()
 
@@ -151,3 +155,10 @@ def accuracy(bad: float) -> Tamper:
         message.report.accuracy = bad
 
     return tamper
+
+
+def shape_bomb(message: pb.UserMessage) -> None:
+    """As many bytes as were agreed, said to be 2^40 numbers."""
+    tensor = _tensor(message)
+    del tensor.shape[:]
+    tensor.shape.extend([1 << 20, 1 << 20])

@@ -1,7 +1,6 @@
 """CONTRIBUTING.md cannot rot: its example files are taken out, their tests run, and its commands run in memory."""
 
 import importlib
-import re
 import shlex
 import sys
 from collections.abc import Iterator
@@ -9,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from page_commands import ROOT, commands, files
 from sim.recorder import Result
 from sim.runner import Watcher
 from sim.runner import run as run_loaded
 from sim.scenario import load
 
-TEXT = (Path(__file__).parent.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
-FILES: dict[str, str] = dict(re.findall(r"^`([\w.]+)`\n\n```\w+\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL))
-COMMANDS: list[str] = re.findall(r"^```sh\n(equiran run .*?)\n```$", TEXT, re.MULTILINE)
+PAGE = ROOT / "CONTRIBUTING.md"
+FILES = files(PAGE)
+COMMANDS = [command.text for command in commands(PAGE)]
 PARTS = ["noisy_line", "odd_mlp", "drift", "hedge"]
 
 

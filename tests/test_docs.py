@@ -17,7 +17,8 @@ from edge_server import power_config as power
 from edge_server import radio_config as radio
 from protos import PROTOCOL
 from protos import edge_pb2 as pb
-from sim import checkpoints, compression, participation, security
+from protos import reception_pb2 as reception
+from sim import compression, faults, participation, security
 from sim import power_scenario as power_tree
 from sim import scenario as tree
 from sim.power_progress import PROGRESS
@@ -38,9 +39,16 @@ MODELS: dict[type[BaseModel], str] = {
     tree.Written: "Top level",
     tree.Threads: "Threads",
     tree.Record: "Record",
+    tree.Checkpoints: "Checkpoints",
     tree.Comparison: "Comparison",
     security.Token: "Security token",
     security.Mtls: "Security mtls",
+    faults.UserFault: "Fault of a user",
+    faults.Hang: "Fault hang",
+    faults.Slow: "Fault slow",
+    faults.Lie: "Fault lie",
+    faults.EdgeFault: "Fault of the edge",
+    faults.Place: "Place of a fault",
     compression.Compression: "Compression",
     compression.TopK: "Top k",
     tree.Crowd: "Crowd",
@@ -52,10 +60,14 @@ MODELS: dict[type[BaseModel], str] = {
     user.Holdout: "Holdout",
     user.PingPong: "Adversary ping_pong",
     user.Inflation: "Adversary inflation",
+    user.GradientAttack: "Adversary gradient",
+    user.Privacy: "Privacy",
     user.Churn: "Churn",
     participation.Participation: "Participation",
     user.ConvPool: "Front conv_pool",
     user.MlpFront: "Front mlp",
+    user.CustomFront: "Your own front",
+    user.CustomHead: "Your own head",
     user.LinearHead: "Head linear",
     user.MlpHead: "Head mlp",
     user.IdentityHead: "Head identity",
@@ -75,9 +87,15 @@ MODELS: dict[type[BaseModel], str] = {
     edge.Gramian: "Aggregator by the Gramian",
     edge.CustomAggregator: "Your own aggregator",
     edge.ScaleTo: "Scale to a sum",
+    edge.Quarantine: "Quarantine",
+    edge.NormClip: "Robust norm_clip",
+    edge.Median: "Robust median",
+    edge.TrimmedMean: "Robust trimmed_mean",
+    edge.MultiKrum: "Robust multi_krum",
     edge.Primal: "Primal",
     edge.Meta: "Meta",
     edge.StepTowards: "Step towards",
+    edge.CustomOuter: "Your own outer rule",
     edge.Box: "Domain box",
     edge.Ball: "Domain ball",
 }
@@ -103,6 +121,7 @@ RADIO_MODELS: dict[type[BaseModel], str] = {
     radio.Rician: "Radio rician",
     radio.Jakes: "Radio jakes",
     radio.Recorded: "Radio trace",
+    radio.CustomChannel: "Your own channel",
     radio.Ring: "Ring",
     radio.Compute: "Compute",
     radio.Payloads: "Payloads",
@@ -198,13 +217,20 @@ def test_every_error_is_said(row: list[str]) -> None:
     assert any(row[1].strip("`") in error for error in raised.value.errors), raised.value.errors
 
 
-def test_the_run_directory_is_as_described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoints, "PAUSE", 0)
+def test_the_run_directory_is_as_described(tmp_path: Path) -> None:
     page = section(SCENARIO, "The run directory")
     golden = yaml.safe_load(runs.GOLDEN.read_text())
     for person in golden["users"]:
         person["task"]["path"] = str(runs.GOLDEN.parent / person["task"]["path"])
-    folder = runs.run(tmp_path, {**golden, "record": {"parameters": True, "streams": True}}).folder
+    folder = runs.run(
+        tmp_path,
+        {
+            **golden,
+            "on_user_failure": "drop",
+            "checkpoints": {"seconds": 0},
+            "record": {"parameters": True, "streams": True},
+        },
+    ).folder
     files = [row[0].strip("`") for row in rows(page.partition("`slots.parquet`:")[0])]
     assert sorted(files) == sorted(path.name for path in folder.iterdir())
     columns = [name for row in rows(page.partition("`slots.parquet`:")[2]) for name in re.findall(r"`(\w+)`", row[0])]
@@ -237,7 +263,11 @@ def test_the_power_directory_is_as_described(tmp_path: Path) -> None:
             assert f"`{key}`" in described, f"{name}: {key}"
 
 
-@pytest.mark.parametrize("message", pb.DESCRIPTOR.message_types_by_name.values(), ids=lambda m: m.name)
+@pytest.mark.parametrize(
+    "message",
+    [message for file in (pb, reception) for message in file.DESCRIPTOR.message_types_by_name.values()],
+    ids=lambda m: m.name,
+)
 def test_every_field_of_every_message_is_described(message: Any) -> None:
     table = rows(section(PROTOCOL_PAGE, message.name))
     assert [row[:2] for row in table] == [[str(field.number), f"`{field.name}`"] for field in message.fields]
@@ -253,7 +283,7 @@ def test_every_number_of_an_enum_is_described() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_file_and_make_target_that_a_page_names_exists(page: Path) -> None:
     text = re.sub(r"^`[\w.]+`\n\n```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-    for name in re.findall(r"`((?!runs/|DIR/)(?:[\w.-]+/)+[\w.*-]*)`", text):
+    for name in re.findall(r"`((?!runs/|DIR/|site/)(?:[\w.-]+/)+[\w.*-]*)`", text):
         assert [*ROOT.glob(name.rstrip("/"))], f"{page.name} names {name}"
     targets = {*re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)}
     assert {*re.findall(r"`make ([\w-]+)`", text)} <= targets

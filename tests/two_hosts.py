@@ -103,8 +103,7 @@ class TwoHosts:
         (self.folder / "scenarios").symlink_to(ROOT / "scenarios")
         (self.folder / ".venv").mkdir()
         (self.folder / ".venv/bin").symlink_to(Path(sys.executable).parent)
-        self.switch = Machine()
-        self.switch.network("ip link add switch type bridge && ip link set switch up")
+        self.switch = a_switch()
         self.head, self.other, self.laptop = (self._plugged(k) for k in (1, 2, 3))
         start, self._join, self.run = blocks()
         self._follow(self.head, start)
@@ -188,12 +187,25 @@ class TwoHosts:
         machine.do(f"mkdir -p {self.private}/.ray && mv {there} {self.private}/.ray/auth_token")
 
     def _plugged(self, k: int) -> Machine:
-        machine = Machine()
-        veth = f"ip link add port{k} type veth peer name eth0 netns {machine.first}"
-        self.switch.network(f"{veth} && ip link set port{k} master switch up")
-        machine.network(f"ip link set lo up && ip link set eth0 up && ip addr add {NETWORK}.{k}/24 dev eth0")
+        machine = plugged(self.switch, k)
         machine.do(f"mount -t tmpfs none {self.private}")
         return machine
+
+
+def a_switch() -> Machine:
+    """What machines can be plugged into."""
+    switch = Machine()
+    switch.network("ip link add switch type bridge && ip link set switch up")
+    return switch
+
+
+def plugged(switch: Machine, k: int) -> Machine:
+    """A machine at NETWORK.k."""
+    machine = Machine()
+    veth = f"ip link add port{k} type veth peer name eth0 netns {machine.first}"
+    switch.network(f"{veth} && ip link set port{k} master switch up")
+    machine.network(f"ip link set lo up && ip link set eth0 up && ip addr add {NETWORK}.{k}/24 dev eth0")
+    return machine
 
 
 def blocks() -> list[str]:

@@ -4,6 +4,7 @@ Yours by `module:Class`, called with the task it wraps, the user's Place, a seed
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import isqrt, prod
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor
 from user_client import config as settings
 from user_client.custom import build_custom
 from user_client.tasks.base import Job, Place, Task
+from user_client.tasks.checks import check_task
 
 Flip = Callable[[Tensor], Tensor]
 
@@ -24,21 +26,27 @@ _COINS, _CLASSES = 0, 1
 def with_adversaries(task: Task, configs: Sequence[settings.Adversary], place: Place, seed: int) -> Task:
     """`task` with every adversary of `configs` on top of it, the first innermost; `seed` is their own stream.
 
-    Inflation leaves the task alone: it is in what the user says (`inflation`).
+    Inflation and gradient attacks leave the task alone: they are in what the user says (`inflation`, `attacks`).
 
     Raises ValueError when labels do not fit the task's loss, or a block is larger than the round.
     """
     for position, config in enumerate(configs):
         if isinstance(config, settings.PingPong):
             task = PingPong(task, config, place.slots, (seed, position))
-        elif not isinstance(config, settings.Inflation):
-            task = build_custom(config, "adversary", task, place, seed + position)
+        elif not isinstance(config, settings.Inflation | settings.GradientAttack):
+            check = partial(check_task, place=place)
+            task = build_custom(config, "adversary", task, place, seed + position, check=check)
     return task
 
 
 def inflation(configs: Sequence[settings.Adversary]) -> float:
     """What these adversaries multiply a user's reported losses by: the product of their factors."""
     return prod(config.factor for config in configs if isinstance(config, settings.Inflation))
+
+
+def attacks(configs: Sequence[settings.Adversary]) -> tuple[settings.GradientAttack, ...]:
+    """Those of the adversaries that falsify output gradients (`outgoing.Outgoing`), in their order."""
+    return tuple(config for config in configs if isinstance(config, settings.GradientAttack))
 
 
 class PingPong:

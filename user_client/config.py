@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Config(BaseModel):
@@ -13,13 +13,17 @@ class Config(BaseModel):
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+Own = Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
+"""`module:Class`, a part of somebody's own."""
+Args = dict[str, int | float | str | bool]
+"""What goes to its constructor by name."""
 
 
 class Custom(Config):
     """Your own class, as `module:Class`; `args` go to its constructor."""
 
-    kind: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
-    args: dict[str, int | float | str | bool] = {}
+    kind: Own
+    args: Args = {}
 
 
 class Holdout(Config):
@@ -50,6 +54,7 @@ class Rainbow(Config):
 
     kind: Literal["rainbow"]
     digits: Literal["mnist", "bundled"]
+    tasks: Literal["own", "common"] = "own"
     batch: Count = 25
     validation: Annotated[int, Field(ge=0)] | None = None
     feedback: Literal["batch"] | Holdout = "batch"
@@ -80,6 +85,20 @@ class Inflation(Config):
     factor: Positive = 3.0
 
 
+class GradientAttack(Config):
+    """What goes up in place of the output gradient: `factor` times itself, its opposite, or noise of its norm."""
+
+    kind: Literal["gradient"]
+    attack: Literal["sign_flip", "scale", "random"]
+    factor: Positive = 1.0
+
+    @model_validator(mode="after")
+    def _does_something(self) -> "GradientAttack":
+        if self.attack == "scale" and self.factor == 1:
+            raise ValueError("attack scale with factor 1 is the honest gradient; give another factor")
+        return self
+
+
 class ConvPool(Config):
     """LeNet's first convolution, ReLU and pool, owned by the user."""
 
@@ -95,6 +114,15 @@ class MlpFront(Config):
     kind: Literal["mlp"]
     hidden: tuple[Count, ...] = ()
     width: Count = 64
+    trainable: bool = True
+    step: Positive | None = None
+
+
+class CustomFront(Config):
+    """Your own front, as `module:Class`; `args` go to its constructor, after the shape of one input sample."""
+
+    kind: Own
+    args: Args = {}
     trainable: bool = True
     step: Positive | None = None
 
@@ -122,6 +150,15 @@ class MlpHead(Config):
     start: Start = "carried"
 
 
+class CustomHead(Config):
+    """Your own head, as `module:Class`; `args` go to its constructor, after the encoder's shape and the task's need."""
+
+    kind: Own
+    args: Args = {}
+    step: Positive = 0.1
+    start: Start = "carried"
+
+
 class IdentityHead(Config):
     """The edge's outputs are the predictions."""
 
@@ -129,15 +166,22 @@ class IdentityHead(Config):
 
 
 Task = Annotated[KernelRegression | Rainbow | Arrays, Field(discriminator="kind")] | Custom
-Adversary = Annotated[PingPong | Inflation, Field(discriminator="kind")] | Custom
-Front = Literal["none"] | Annotated[ConvPool | MlpFront, Field(discriminator="kind")]
-Head = Annotated[LinearHead | MlpHead | IdentityHead, Field(discriminator="kind")]
+Adversary = Annotated[PingPong | Inflation | GradientAttack, Field(discriminator="kind")] | Custom
+Front = Literal["none"] | Annotated[ConvPool | MlpFront, Field(discriminator="kind")] | CustomFront
+Head = Annotated[LinearHead | MlpHead | IdentityHead, Field(discriminator="kind")] | CustomHead
 
 
 class Churn(Config):
     """In each round after the first, away with probability `churn`, for the whole round."""
 
     churn: Annotated[float, Field(ge=0, lt=1)]
+
+
+class Privacy(Config):
+    """Every sample's output gradient is cut to norm `clip`, and Gaussian noise of deviation noise * clip added."""
+
+    clip: Positive
+    noise: Annotated[float, Field(ge=0)] = 0.0
 
 
 class User(Config):
@@ -150,3 +194,4 @@ class User(Config):
     front: Front = "none"
     head: Head
     presence: Literal["always"] | Churn = "always"
+    privacy: Privacy | None = None

@@ -9,13 +9,19 @@ import torch
 from torch import nn
 
 from user_client import config as settings
+from user_client.own_models import build_own, shape_behind
 
 _KERNEL = 5
 
 
-def front_shape(config: settings.Front, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+def front_shape(
+    config: settings.Front, input_shape: tuple[int, ...], dtype: torch.dtype = torch.float32
+) -> tuple[int, ...]:
     """Shape of one sample behind the front. Raises ValueError when the inputs do not fit it."""
     match config:
+        case settings.CustomFront():
+            with _seeded(0):
+                return shape_behind(build_own(config, "front", input_shape, dtype), input_shape, dtype)
         case "none":
             return input_shape
         case settings.MlpFront():
@@ -33,7 +39,10 @@ def build_front(
     """
     if config == "none":
         return None
-    front_shape(config, input_shape)
+    if isinstance(config, settings.CustomFront):
+        with _seeded(seed):
+            return build_own(config, "front", input_shape, dtype)
+    front_shape(config, input_shape, dtype)
     with _seeded(seed):
         if isinstance(config, settings.ConvPool):
             convolution = nn.Conv2d(input_shape[0], config.channels, _KERNEL, dtype=dtype)
@@ -44,27 +53,47 @@ def build_front(
 
 def build_head(
     config: settings.Head, input_shape: tuple[int, ...], outputs: int, dtype: torch.dtype, seed: int
-) -> nn.Sequential | None:
+) -> nn.Module | None:
     """The head from the encoder's outputs [B, *input_shape] to [B, outputs]; None for `identity`.
 
     outputs: what the task needs. What is not flat is flattened first.
     Raises ValueError when the encoder's output or `config.outputs` does not fit.
     """
-    if config.kind == "identity":
+    if isinstance(config, settings.IdentityHead):
         _check_identity(input_shape, outputs)
         return None
+    if isinstance(config, settings.CustomHead):
+        return _own_head(config, input_shape, outputs, dtype, seed)
     if config.outputs is not None:
         _check_outputs(config.outputs, outputs)
-    hidden = config.hidden if config.kind == "mlp" else ()
+    hidden = config.hidden if isinstance(config, settings.MlpHead) else ()
     with _seeded(seed):
         return nn.Sequential(*_dense(input_shape, [*hidden, config.outputs or outputs], dtype))
 
 
+def _own_head(
+    config: settings.CustomHead, input_shape: tuple[int, ...], needed: int, dtype: torch.dtype, seed: int
+) -> nn.Module:
+    with _seeded(seed):
+        head = build_own(config, "head", input_shape, dtype, needed)
+    shape = shape_behind(head, input_shape, dtype)
+    if not _serves(shape, needed):
+        raise ValueError(f"head {config.kind}: gives {[*shape]} per sample, this task needs {_wanted(needed)}")
+    return head
+
+
+def _serves(shape: tuple[int, ...], needed: int) -> bool:
+    """Predictions of this shape per sample do for a task: numbers must be as many, classes at least."""
+    return len(shape) == 1 and (shape[0] == needed or shape[0] > needed > 1)
+
+
+def _wanted(needed: int) -> str:
+    return f"[{'' if needed == 1 else 'at least '}{needed}]"
+
+
 def _check_identity(input_shape: tuple[int, ...], needed: int) -> None:
-    fits = len(input_shape) == 1 and (input_shape[0] == needed or input_shape[0] > needed > 1)
-    if not fits:
-        least = "" if needed == 1 else "at least "
-        raise ValueError(f"head identity needs [{least}{needed}] from the encoder, it gives {list(input_shape)}")
+    if not _serves(input_shape, needed):
+        raise ValueError(f"head identity needs {_wanted(needed)} from the encoder, it gives {list(input_shape)}")
 
 
 def _check_outputs(asked: int, needed: int) -> None:

@@ -12,6 +12,7 @@ from protos.codings import WHOLE, Codings
 from protos.sender import Sender
 from protos.sizes import RIDING
 from protos.tensors import agreed, unpack, wire_dtype
+from protos.wire import BadBytes, parsed
 from user_client.user import Feedback, User
 
 
@@ -24,13 +25,8 @@ _FEATURES, _FEEDBACK = 0, 2
 
 
 _OWED = "owed"
-
-
-class Kept(NamedTuple):
-    """A user's state at a round's boundary: before `round`, by name."""
-
-    round: int
-    state: dict[str, Tensor]
+_FIELDS = 16
+"""Of a message of the edge, at most: ours has two."""
 
 
 class Heard(NamedTuple):
@@ -41,10 +37,12 @@ class Heard(NamedTuple):
 
 
 class Session:
-    """One user in one run. `done` once the edge has said goodbye. kept: its state at the last round's end.
+    """One user in one run. `done` once the edge has said goodbye. settled: no slot waits for its end, so that `state`
+    is that between two slots.
 
     codings: how tensors travel, both ways. rounding_seed: of what is rounded at random on its way up. ahead: whether
     features may go up before they are asked for, where the front is frozen. outputs: what a slot's outputs must be.
+    heard: messages of the edge that were taken in, on all streams. rounds_over: as the edge said.
     """
 
     def __init__(
@@ -60,10 +58,17 @@ class Session:
     ):
         self.name = name
         self.done = False
+        self.settled = True
         self.user = user
         self._ahead = ahead and not user.trainable_front
         self._run = run
-        self._slots = 0
+        self._rounds = self._slots = 0
+        self.heard = self.rounds_over = 0
+        self._streams = self._said = self._said_feedback = 0
+        self._unproven: list[pb.UserMessage] = []
+        self._waits_for: tuple[int, int] | None = None
+        self._given: tuple[int, int] | None = None
+        self._left = False
         self._output_shape = output_shape
         outputs, features = (user.batch, *output_shape), (user.batch, *user.feature_shape)
         self._slot_features = agreed(user.dtype, features, codings.features)
@@ -71,17 +76,19 @@ class Session:
         self._gradient = agreed(user.dtype, outputs, codings.feedback)
         self._feature_gradient = agreed(user.dtype, features, codings.acknowledgement)
         self._validation_outputs = agreed(user.dtype, (user.validation_batch, *output_shape), codings.outputs)
-        self.kept: Kept | None = None
         self._features = Sender(codings.features, (rounding_seed, _FEATURES))
         self._gradients = Sender(codings.feedback, (rounding_seed, _FEEDBACK))
 
     def join(self) -> bytes:
-        """The first message of the stream."""
+        """The first message of a stream; each stream but the first goes on where the last one broke."""
         user = self.user
+        incarnation, self._streams = self._streams, self._streams + 1
         join = pb.Join(
             protocol=PROTOCOL,
             run=self._run,
             user=self.name,
+            incarnation=incarnation,
+            heard=self.heard,
             dtype=wire_dtype(user.dtype),
             feature_shape=user.feature_shape,
             batch=user.batch,
@@ -116,39 +123,86 @@ class Session:
 
     def hear(self, data: bytes) -> Heard:
         """Takes in one message of the edge; feedback is left to be given. Raises as `react`."""
-        message = pb.EdgeMessage.FromString(data)
+        message = self._parsed(data)
         kind = message.WhichOneof("kind")
-        if kind == "outputs":
-            return self._on_outputs(message.outputs)
+        if kind == "resumed":
+            return Heard(self._again(message.resumed))
+        self.heard += 1
+        return self._take_in(message, kind)
+
+    def _take_in(self, message: pb.EdgeMessage, kind: str | None) -> Heard:
         if kind == "acknowledgement":
+            self._look_ahead(message, message.acknowledgement.next)
             self._on_acknowledgement(message.acknowledgement)
             return self._after_slot(message, message.acknowledgement.next)
+        if kind == "outputs":
+            return self._on_outputs(message.outputs)
         if kind == "rejected":
+            self._look_ahead(message, message.rejected.next)
+            self._given = None
             self.user.drop()
+            self.settled = True
             return self._after_slot(message, message.rejected.next)
         if kind == "round_end":
-            self.kept = Kept(message.round_end.round + 1, self._state())
+            self._require_sense(message.round_end.next)
+            self.rounds_over = message.round_end.round + 1
             return Heard(self._on_next(message.round_end.next))
         if kind == "asked":
             return Heard(self._on_next(message.asked))
         if kind == "welcome":
             return Heard(self._on_welcome(message.welcome))
         if kind != "goodbye":
-            raise ProtocolError(f"user {self.name!r}: the edge sent a message of no known kind")
+            raise self._wrong("sent a message of no known kind")
+        if not self._left:
+            raise self._wrong("says goodbye before this user's Leave")
         self.done = True
         return Heard([])
 
+    def _parsed(self, data: bytes) -> pb.EdgeMessage:
+        try:
+            return parsed(pb.EdgeMessage, data, _FIELDS)
+        except BadBytes as error:
+            raise self._wrong(f"sent {error}") from error
+
+    def _wrong(self, what: str) -> ProtocolError:
+        return ProtocolError(f"user {self.name!r}: the edge {what}")
+
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Goes on from what `kept` once held. Raises ValueError when it is another user's."""
+        """Goes on from what `state` once gave. Raises ValueError when it is another user's."""
         own = dict(state)
         owed = own.pop(_OWED, None)
         self._gradients.owed = None if owed is None else owed.numpy().copy()
         self.user.load(own)
 
-    def _state(self) -> dict[str, Tensor]:
-        """What the user remembers, and what its gradients owe: [B, ...output_shape]."""
+    def state(self) -> dict[str, Tensor]:
+        """A copy of what the user remembers, and of what its gradients owe: [B, ...output_shape]."""
         owed = self._gradients.owed
         return self.user.state() | ({} if owed is None else {_OWED: torch.from_numpy(owed.copy())})
+
+    def _again(self, resumed: pb.Resumed) -> list[bytes]:
+        """What the edge has not taken in."""
+        self.heard = resumed.before
+        lost, kept = self._said - resumed.taken, len(self._unproven)
+        if not 0 <= lost <= kept:
+            raise self._wrong(
+                f"has taken in {resumed.taken} messages of {self._said}; the last {kept} can be said again"
+            )
+        return [said.SerializeToString() for said in self._unproven[kept - lost :]]
+
+    def _say(self, message: pb.UserMessage) -> bytes:
+        self._said += 1
+        self._unproven.append(message)
+        return message.SerializeToString()
+
+    def _say_feedback(self, message: pb.UserMessage) -> bytes:
+        said = self._say(message)
+        self._said_feedback = self._said
+        return said
+
+    def _prove_feedback(self) -> None:
+        """The edge has answered the last feedback: what was said up to it was heard."""
+        unproven = self._said - self._said_feedback
+        del self._unproven[: max(0, len(self._unproven) - unproven)]
 
     def _on_welcome(self, welcome: pb.Welcome) -> list[bytes]:
         if welcome.protocol != PROTOCOL:
@@ -158,26 +212,61 @@ class Session:
                 f"user {self.name!r}: the edge's outputs are {list(welcome.output_shape)} per sample, "
                 f"the head expects {list(self._output_shape)}"
             )
-        self._slots = welcome.slots
+        self._rounds, self._slots = welcome.rounds, welcome.slots
         return self._on_next(welcome.next)
 
     def _on_next(self, asked: pb.Next) -> list[bytes]:
+        self._require_sense(asked)
+        return self._obey(asked)
+
+    def _obey(self, asked: pb.Next) -> list[bytes]:
         t, i = asked.key.round, asked.key.slot
         if asked.ask == pb.Next.WAIT:
             return []
+        if asked.ask == pb.Next.LEAVE:
+            self._left = True
+            return [self._say(pb.UserMessage(leave=pb.Leave(parameters_sha256=self.user.digest())))]
+        self._unproven.clear()  # who is asked for features has been heard
+        validates = asked.ask == pb.Next.VALIDATION
+        return [self._up(t, i, self.user.validation_features(t) if validates else self.user.features(t, i))]
+
+    def _require_sense(self, asked: pb.Next) -> None:
+        """Raises ProtocolError if the edge asks for what this user does not have."""
+        if asked.ask in (pb.Next.WAIT, pb.Next.LEAVE):
+            return
+        if asked.ask not in (pb.Next.FEATURES, pb.Next.VALIDATION):
+            raise self._wrong(f"asks for {asked.ask}, which is nothing known")
+        t, i = asked.key.round, asked.key.slot
         if asked.ask == pb.Next.FEATURES:
-            return [self._up(t, i, self.user.features(t, i))]
-        if asked.ask == pb.Next.VALIDATION:
-            return [self._up(t, i, self.user.validation_features(t))]
-        if asked.ask != pb.Next.LEAVE:
-            raise ProtocolError(f"user {self.name!r}: the edge asks for {asked.ask}, which is nothing known")
-        return [pb.UserMessage(leave=pb.Leave(parameters_sha256=self.user.digest())).SerializeToString()]
+            there, what = i < self._slots, "features"
+        else:
+            there, what = i == self._slots and self.user.validation_batch > 0, "the validation"
+        if not there or t >= self._rounds:
+            of = f"of a run of {self._rounds} rounds of {self._slots} slots"
+            raise self._wrong(f"asks for {what} of {_words(asked.key)} {of}")
+
+    def _look_ahead(self, message: pb.EdgeMessage, asked: pb.Next) -> None:
+        """What follows the end of a slot must make sense before the user takes its steps."""
+        self._require_sense(asked)
+        if message.HasField("following"):
+            self._take(message.following.key)
 
     def _after_slot(self, message: pb.EdgeMessage, asked: pb.Next) -> Heard:
-        answers = self._on_next(asked)
-        return Heard(answers, message.following if message.HasField("following") else None)
+        answers = self._obey(asked)
+        if not message.HasField("following"):
+            return Heard(answers)
+        self._unproven.clear()  # the features were said last
+        return Heard(answers, message.following)
+
+    def _take(self, key: pb.Key) -> None:
+        """Outputs belong to the features that were made last; their labels are at hand."""
+        if (key.round, key.slot) != self._waits_for:
+            raise self._wrong(f"sent outputs of {_words(key)}, which are not due")
+        self._waits_for = None
 
     def _on_outputs(self, message: pb.Outputs) -> Heard:
+        self._take(message.key)
+        self._unproven.clear()  # the features were said last
         return Heard([self._report(message)]) if message.key.slot == self._slots else Heard([], message)
 
     def feedback(self, due: pb.Outputs) -> Feedback:
@@ -186,21 +275,22 @@ class Session:
 
     def answer(self, due: pb.Outputs, given: Feedback) -> Iterator[bytes]:
         """`given` for the outputs that were `due`, and the next slot's features where they go ahead."""
-        t, i = due.key.round, due.key.slot
+        t, i = self._given = due.key.round, due.key.slot
         answer = self._feedback(due.key, given)
         if not self._ahead or i + 1 == self._slots:
-            yield answer.SerializeToString()
+            yield self._say_feedback(answer)
         elif self._slot_features.nbytes <= RIDING:
             self._pack(t, i + 1, self.user.features(t, i + 1), answer.ahead)
-            yield answer.SerializeToString()
+            yield self._say_feedback(answer)
         else:
-            yield answer.SerializeToString()
+            yield self._say_feedback(answer)
             yield self._up(t, i + 1, self.user.features(t, i + 1))
 
     def _feedback(self, key: pb.Key, given: Feedback) -> pb.UserMessage:
         answer = pb.UserMessage()
         answer.feedback.key.CopyFrom(key)
         answer.feedback.loss = given.loss
+        self.settled = False
         self._gradients.pack(given.gradient, answer.feedback.gradient, key.round, key.slot)
         return answer
 
@@ -211,20 +301,31 @@ class Session:
         answer.report.loss = validation.loss
         if validation.accuracy is not None:
             answer.report.accuracy = validation.accuracy
-        return answer.SerializeToString()
+        return self._say(answer)
 
     def _on_acknowledgement(self, message: pb.Acknowledgement) -> None:
+        if (message.key.round, message.key.slot) != self._given:
+            raise self._wrong(f"acknowledged {_words(message.key)}, which is not due")
         gradient = None
         if message.HasField("feature_gradient"):
             gradient = unpack(message.feature_gradient, self._feature_gradient)
+        elif self.user.trainable_front:
+            raise self._wrong("acknowledged without the gradient that a trainable front needs")
+        self._given = None
+        self._prove_feedback()
         self.user.apply(gradient)
         self._gradients.settle()
+        self.settled = True
 
     def _up(self, t: int, i: int, features: Tensor) -> bytes:
         answer = pb.UserMessage()
         self._pack(t, i, features, answer.features)
-        return answer.SerializeToString()
+        return self._say(answer)
 
     def _pack(self, t: int, i: int, features: Tensor, into: pb.Features) -> None:
-        into.key.round, into.key.slot = t, i
+        into.key.round, into.key.slot = self._waits_for = t, i
         self._features.pack(features, into.features, t, i)
+
+
+def _words(key: pb.Key) -> str:
+    return f"round {key.round}, slot {key.slot}"

@@ -10,14 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from user_client import config as settings
-from user_client.adversaries import inflation, with_adversaries
+from user_client.adversaries import attacks, inflation, with_adversaries
 from user_client.losses import Slope, linear_slope, slope, squared_together
 from user_client.models import build_front, build_head, front_shape
+from user_client.outgoing import Moment, Outgoing
 from user_client.tasks import build_task
 from user_client.tasks.base import Place, Task, held_out
 
 _DEFAULT_STEP = 0.1
-_FRONT, _HEAD, _ADVERSARY = range(3)
+_FRONT, _HEAD, _ADVERSARY, _OUTGOING = range(4)
+_BEGUN = "begun"
 _SPLIT = 32_768
 """Samples from which torch shares out one sum among threads, and rounds it otherwise than a row of a block."""
 
@@ -25,7 +27,8 @@ _SPLIT = 32_768
 class Feedback(NamedTuple):
     """What goes up: a loss at the outputs received, and the gradient [B, *out] of the training batch's own loss.
 
-    Held-out samples give the loss and have gradient 0; an inflated loss is that times its factor.
+    Held-out samples give the loss and have gradient 0; an inflated loss is that times its factor. Privacy and attacks
+    have changed the gradient already.
     """
 
     loss: float
@@ -48,7 +51,7 @@ class _Pending(NamedTuple):
 
 def feature_shape(config: settings.User, task: Task) -> tuple[int, ...]:
     """Shape of one sample as this user sends it up. Raises ValueError when the front does not fit the task."""
-    return front_shape(config.front, task.input_shape)
+    return front_shape(config.front, task.input_shape, task.dtype)
 
 
 def build_stream(config: settings.User, place: Place) -> Task:
@@ -59,6 +62,11 @@ def build_stream(config: settings.User, place: Place) -> Task:
 def reported_factor(config: settings.User) -> float:
     """What this user's losses are multiplied by before they go up."""
     return inflation(_adversaries(config))
+
+
+def exact(config: settings.User) -> bool:
+    """It reports its loss and its gradient as they are."""
+    return reported_factor(config) == 1 and not attacks(_adversaries(config)) and config.privacy is None
 
 
 def _adversaries(config: settings.User) -> tuple[settings.Adversary, ...]:
@@ -80,12 +88,13 @@ class User:
         self.trainable_front = config.front != "none" and config.front.trainable
         self._held_out = held_out(config.task)
         self._factor = reported_factor(config)
+        self._outgoing = Outgoing(config.privacy, attacks(_adversaries(config)), _seed(place, _OUTGOING))
         self._steps = _steps(config)
         self._front = build_front(config.front, task.input_shape, task.dtype, _seed(place, _FRONT))
         self._head = build_head(config.head, encoder_output_shape, task.outputs, task.dtype, _seed(place, _HEAD))
         self._first_head = deepcopy(self._head) if _starts_fresh(config) else None
         self._outputs_shape = torch.Size(encoder_output_shape)
-        self._round: int | None = None
+        self._at: Moment | None = None
         self.labels = torch.empty(0)
         self._validation_labels = torch.empty(0)
         self._front_outputs: Tensor | None = None
@@ -104,9 +113,9 @@ class User:
 
     def features(self, round_: int, slot: int) -> Tensor:
         """What goes up in this slot: [B, *feature_shape], detached. Its first one of a round puts a fresh head back."""
-        if self._first_head is not None and round_ != self._round:
+        if self._first_head is not None and (self._at is None or round_ != self._at.round):
             self._head = deepcopy(self._first_head)
-        self._round = round_
+        self._at = Moment(round_, slot)
         x, self.labels = self.task.job(round_, slot)
         if self._front is None:
             return x
@@ -124,13 +133,13 @@ class User:
         trained = self.batch - self._held_out
         feedback, head = self._differentiate(outputs[:trained], self.labels[:trained])
         self._pending = _Pending(head, self._front_outputs)
-        loss, gradient = self._with_held_out(feedback, outputs) if self._held_out else feedback
-        return Feedback(loss * self._factor, gradient)
+        feedback = self._reported(feedback)
+        return self._with_held_out(feedback, outputs) if self._held_out else feedback
 
     def take(self, found: Slope) -> Feedback:
         """The feedback of a user that is `together`, from the loss and slope at its outputs."""
         self._pending = _Pending((), None)
-        return Feedback(found.loss * self._factor, found.gradient)
+        return self._reported(Feedback(*found))
 
     def apply(self, feature_gradient: Tensor | None) -> None:
         """One SGD step of the head, and of a trainable front, on this user's own unweighted loss.
@@ -168,12 +177,20 @@ class User:
         return Validation(loss, float((predictions.argmax(1) == labels).double().mean()))
 
     def state(self) -> dict[str, Tensor]:
-        """A copy of all that it remembers from round to round: the parameters of front and head."""
-        return {name: parameter.detach().clone() for name, parameter in self._named().items()}
+        """A copy of all that it remembers from slot to slot: the parameters of front and head.
+
+        Of a head that is fresh in every round, also which round it has begun, -1 for none.
+        """
+        begun = {} if self._first_head is None else {_BEGUN: torch.tensor(-1 if self._at is None else self._at.round)}
+        return begun | {name: parameter.detach().clone() for name, parameter in self._named().items()}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Goes on from such a state. Raises ValueError when it is that of another front or head."""
         named = self._named()
+        if self._first_head is not None and _BEGUN in state:
+            begun = int(state[_BEGUN])
+            self._at = None if begun < 0 else Moment(begun, 0)
+            state = {name: values for name, values in state.items() if name != _BEGUN}
         if {name: tensor.shape for name, tensor in state.items()} != {name: p.shape for name, p in named.items()}:
             raise ValueError(f"a state with {sorted(state)} is not that of this front and head, {sorted(named)}")
         with torch.no_grad():
@@ -201,26 +218,29 @@ class User:
         predictions: Tensor = outputs if self._head is None else self._head(outputs)
         return predictions
 
+    def _reported(self, true: Feedback) -> Feedback:
+        """What this user says of a slot whose features it has made."""
+        assert self._at is not None
+        return Feedback(true.loss * self._factor, self._outgoing(true.gradient, self._at))
+
     def _with_held_out(self, trained: Feedback, outputs: Tensor) -> Feedback:
-        """The loss of the last samples, and the gradient of the others with zeros for these."""
+        """The loss of the last samples as reported, and the gradient of the others with zeros for these."""
         unseen = outputs[-self._held_out :]
         with torch.no_grad():
             loss, _ = slope(self.task.loss, self._predict(unseen), self.labels[-self._held_out :])
-        return Feedback(loss, torch.cat([trained.gradient, torch.zeros_like(unseen)]))
+        return Feedback(loss * self._factor, torch.cat([trained.gradient, torch.zeros_like(unseen)]))
 
     def _differentiate(self, outputs: Tensor, labels: Tensor) -> tuple[Feedback, Sequence[Tensor]]:
         """The batch's own loss and gradient, and the head's gradients; only a head of several layers takes a graph."""
         kind, head = self.task.loss, self._head
         if head is None:
             return Feedback(*slope(kind, outputs.detach(), labels)), ()
-        if isinstance(layer := head[0], nn.Linear) and len(head) == 1:
+        if (layer := _only_layer(head)) is not None:
             feedback, parameters = linear_slope(kind, layer, outputs.detach(), labels)
             return Feedback(*feedback), parameters
         return self._through_layers(head, outputs.detach().requires_grad_(), labels)
 
-    def _through_layers(
-        self, head: nn.Sequential, outputs: Tensor, labels: Tensor
-    ) -> tuple[Feedback, Sequence[Tensor]]:
+    def _through_layers(self, head: nn.Module, outputs: Tensor, labels: Tensor) -> tuple[Feedback, Sequence[Tensor]]:
         with torch.enable_grad():
             predictions = head(outputs)
         loss, gradient = slope(self.task.loss, predictions.detach(), labels)
@@ -247,8 +267,14 @@ def feedback_together(users: Sequence[User], outputs: Tensor) -> list[Feedback]:
     return [user.take(found) for user, found in zip(users, slopes, strict=True)]
 
 
+def _only_layer(head: nn.Module) -> nn.Linear | None:
+    """The layer of our own linear head, whose gradients need no graph."""
+    only = head[0] if type(head) is nn.Sequential and len(head) == 1 else None
+    return only if isinstance(only, nn.Linear) else None
+
+
 def _starts_fresh(config: settings.User) -> bool:
-    return config.head.kind != "identity" and config.head.start == "fresh"
+    return not isinstance(config.head, settings.IdentityHead) and config.head.start == "fresh"
 
 
 class _Steps(NamedTuple):
@@ -258,7 +284,7 @@ class _Steps(NamedTuple):
 
 def _steps(config: settings.User) -> _Steps:
     """SGD steps; a front without its own takes the head's."""
-    head = _DEFAULT_STEP if config.head.kind == "identity" else config.head.step
+    head = _DEFAULT_STEP if isinstance(config.head, settings.IdentityHead) else config.head.step
     front = None if config.front == "none" else config.front.step
     return _Steps(head, head if front is None else front)
 

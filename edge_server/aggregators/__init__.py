@@ -1,16 +1,16 @@
 """Rules that turn the users' feedback into training weights, one file per rule. Yours by `module:Class`."""
 
-import pkgutil
-
 from edge_server import config
 from edge_server.aggregators.afl import Afl
 from edge_server.aggregators.base import Aggregator, Cost, Slot, State
+from edge_server.aggregators.checks import check_aggregator
 from edge_server.aggregators.constant import ConstantWeights
 from edge_server.aggregators.gramian import GramianRule, cagrad_rule, gramian_rule
 from edge_server.aggregators.owo_fmtl import OwoFmtl
 from edge_server.aggregators.parameter_free import ParameterFree
 from edge_server.aggregators.q_ffl import QFfl
 from edge_server.aggregators.scale_invariant import ScaleInvariant
+from edge_server.custom import build_custom, named
 from edge_server.fairness import AlphaFair
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "Slot",
     "State",
     "build_aggregator",
+    "require_fit",
 ]
 
 
@@ -53,12 +54,14 @@ def build_aggregator(aggregator: config.Aggregator, seed: int = 0) -> Aggregator
         case config.Gramian(kind=kind):
             return gramian_rule(kind, fairness, seed)
         case config.CustomAggregator():
-            return _custom(aggregator, fairness)
+            rule: Aggregator = build_custom(aggregator.kind, "aggregator", aggregator.args, fairness, seed=seed)
+            return rule
 
 
-def _custom(aggregator: config.CustomAggregator, fairness: AlphaFair) -> Aggregator:
-    try:
-        rule: Aggregator = pkgutil.resolve_name(aggregator.kind)(fairness, **aggregator.args)
-    except Exception as error:
-        raise ValueError(f"aggregator {aggregator.kind}: {type(error).__name__}: {error}") from error
-    return rule
+def require_fit(aggregator: config.Aggregator, users: int) -> None:
+    """Raises ValueError where the rule cannot be built, serve so many users or, your own, keep to the protocol."""
+    rule = build_aggregator(aggregator)
+    rule.start(users)
+    if isinstance(aggregator, config.CustomAggregator):
+        with named("aggregator", aggregator.kind):
+            check_aggregator(rule, users)

@@ -58,7 +58,11 @@ class Slot:
 
 
 class Aggregator(Protocol):
-    """Immutable state in, state out.
+    """Immutable state in, state out. Yours is called with the alpha-fair family, then `args`.
+
+    All memory is in the `State`, or in a frozen dataclass made from it: numbers, tensors, None, and dataclasses, tuples
+    or mappings of those, which checkpoints save and give back. A rule that draws takes a `seed`, the run's own, and
+    makes generators anew from it and the state's counts. The edge tries yours out before the run.
 
     A user's loss is weighted by -w: w < 0, or 0 where a rule leaves a user out, or above 0 where one steps against it.
     """

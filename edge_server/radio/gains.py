@@ -6,7 +6,7 @@ the same gain (time division). Every random number is dealt by (user, round, slo
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +18,26 @@ Floats = NDArray[np.float64]
 _FADING, _SHADOW, _LAW, _PLACE = range(4)
 
 
+class Site(NamedTuple):
+    """What a source of gains is told of its run. seeds [K]: each user's own; users stand in scenario order."""
+
+    seeds: Sequence[int]
+    rounds: int
+    slots: int
+
+
 class Gains(Protocol):
-    """A source of gains; equal arguments give equal bits, in any order of calls."""
+    """A source of gains, the radio's channel. Yours is called with its `Site`, then `args`.
+
+    Equal arguments give equal bits, in any order of calls: a source keeps no state, makes its generators anew from the
+    seeds, as in `default_rng([seed, t])`, and what goes on through rounds is a function of the time.
+    """
 
     def round(self, t: int) -> Floats:
-        """|h|^2 [m, K] of round t's slots."""
+        """|h|^2 [m, K] of round t's slots, float64, positive and finite; 1 is what `rho_db` refers to.
+
+        The edge checks every round of yours; what it raises, and gains that are none, end the run in one line.
+        """
         ...
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from edge_server.radio.clock import Computing, Floats, airtime
 from edge_server.radio.gains import Gains
-from edge_server.radio.power import PowerPolicy, Routed
+from edge_server.radio.power import Downlink, PowerPolicy, Routed
 from edge_server.record import ACKNOWLEDGEMENT, FEATURES, FEEDBACK, OUTPUTS, RadioRecord
 
 Counts = NDArray[np.int64]
@@ -145,6 +145,17 @@ class Radio:
     def _payload(self, phase: int, sizes: Counts) -> Counts:
         bits = 8 * sizes[phase]
         return np.where(bits > 0, self.bits[phase], 0) if phase in self.bits else bits
+
+
+def require_repeatable(policy: PowerPolicy, downlink: Downlink, users: int) -> None:
+    """Raises ValueError where equal gains and payloads of `users` users get other powers, or what is no power."""
+    gain, bits = np.linspace(1.0, 2.0, users), np.full(users, 1e6)
+    first, _, again = (_powers(policy, a, bits, downlink.p_tot) for a in (gain, gain[::-1], gain))
+    if not np.array_equal(first, again):
+        raise ValueError(
+            f"power {type(policy).__name__}: equal gains and payloads get other powers when asked again; "
+            "a policy keeps no state and draws nothing"
+        )
 
 
 def _powers(policy: PowerPolicy, gain: Floats, bits: Floats, most: float) -> Floats:

@@ -20,7 +20,11 @@ class NotConverged(ArithmeticError):
 
 
 class Problem(Protocol):
-    """One problem of any number of users."""
+    """One problem of any number of users: a frozen dataclass. Yours is called with `args` alone.
+
+    It is `Supervised` or `Unsupervised` by its `kind`, keeps no state, and draws from the generator it is given alone.
+    The trainer tries yours out first; a policy can be published where `power` is p_tot softmax or p_tot sigmoid.
+    """
 
     @property
     def name(self) -> str:

@@ -23,3 +23,7 @@ class BenchGroup(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """One of them, or None."""
         return self._group.get_command(ctx, cmd_name)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The one that is asked for. Raises UsageError, which names the nearest."""
+        return self._group.resolve_command(ctx, args)

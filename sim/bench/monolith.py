@@ -15,6 +15,7 @@ from sim.bench.process import answer, listen
 from sim.build import Blueprint, place
 from sim.recipe import from_recipe
 from sim.seeds import stream_seed
+from user_client.config import IdentityHead
 from user_client.user import User
 
 
@@ -70,7 +71,7 @@ class Monolith:
     def _groups(self, design: Blueprint, step: float) -> list[dict[str, Any]]:
         groups: list[dict[str, Any]] = [{"params": [*self._encoder.parameters()], "lr": step}]
         for head, user in zip(self._heads, design.scenario.users, strict=True):
-            assert user.head.kind != "identity"
+            assert not isinstance(user.head, IdentityHead)
             groups.append({"params": [*head.parameters()], "lr": user.head.step})
         return groups
 

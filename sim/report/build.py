@@ -1,49 +1,61 @@
 """A report on disk: one self-contained HTML file and the PNGs beside it, for runs of one kind."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from sim.report import page as slots_page
 from sim.report import power_page as training_page
+from sim.report.exports import Rows, write
 from sim.report.files import UnreadableRun
+from sim.report.folders import run_folders
 from sim.report.page import Page
 from sim.report.power_page import PowerPage
 from sim.report.power_tables import PowerRow
+from sim.report.read import read_runs
 from sim.report.records import is_training
 from sim.report.style import png, style
-from sim.report.tables import Row
+from sim.report.tables import Row, row
 
 
 @dataclass(frozen=True)
 class ReportPaths:
-    """What `build` wrote, and the summary row of each run on the page."""
+    """What `build` wrote, the summary row of each run on the page, and what was compared."""
 
     html: Path
     pngs: tuple[Path, ...]
     table: list[Row] | list[PowerRow]
+    comparison: Rows
+    exports: tuple[Path, ...]
 
 
-def build(dirs: Sequence[Path]) -> ReportPaths:
+def build(dirs: Sequence[Path], export: Path | None = None) -> ReportPaths:
     """Write report.html and one PNG per chart into the first of `dirs`, from the records alone.
 
-    Runs compared with a run (its sub-folders) are drawn beside it. Raises UnreadableRun, one line, where a
-    folder is not a run, a file of it is damaged or runs are not of one kind, and ValueError without any folder.
+    Runs compared with a run (its sub-folders) are drawn beside it, and a folder of runs stands for them. export:
+    where the tables go as CSV and Parquet. Raises UnreadableRun, one line, where a folder is not a run, a file of it
+    is damaged or runs are not of one kind, and ValueError without any folder.
     """
-    made: Page | PowerPage = training_page.compose(dirs) if _of_training(dirs) else slots_page.compose(dirs)
+    training = _of_training(run_folders(dirs))
+    made: Page | PowerPage = training_page.compose(dirs) if training else slots_page.compose(dirs)
     folder = Path(dirs[0])
     html, pngs = folder / "report.html", tuple(folder / f"{chart.key}.png" for chart in made.charts)
     html.write_text(made.html, encoding="utf-8")
     with style():
         for chart, path in zip(made.charts, pngs, strict=True):
             png(chart, path)
-    return ReportPaths(html, pngs, made.table)
+    exported = () if export is None else tuple(write(made.tables(), export))
+    return ReportPaths(html, pngs, made.table, made.comparison, exported)
 
 
 def table(dirs: Sequence[Path]) -> list[dict[str, Any]]:
     """The summary rows as plain dictionaries (keys: the fields of `Row` or `PowerRow`). Raises UnreadableRun."""
-    return training_page.table(dirs) if _of_training(dirs) else slots_page.table(dirs)
+    folders = run_folders(dirs)
+    rows: Sequence[Row | PowerRow] = (
+        training_page.rows(folders) if _of_training(folders) else [row(run) for run in read_runs(folders)]
+    )
+    return [asdict(one) for one in rows]
 
 
 def _of_training(dirs: Sequence[Path]) -> bool:

@@ -45,14 +45,15 @@ class Rounds:
 class Slots:
     """slots.parquet, summed up so that its length no longer matters.
 
-    statuses: per status, answers by user [K]. out_of_range, bytes_up, bytes_down: by user [K], None where
-    not recorded. loss_by_slot [m, K]: mean over rounds. sum_w_by_slot [m]: mean over rounds of sum_k |w_k|.
+    statuses: per status, answers by user [K]. out_of_range, bytes_up, bytes_down, user_seconds: sums by user [K], None
+    where not recorded. loss_by_slot [m, K]: mean over rounds. sum_w_by_slot [m]: mean over rounds of sum_k |w_k|.
     """
 
-    statuses: dict[str, Ints]
-    out_of_range: Ints | None
-    bytes_up: Ints | None
-    bytes_down: Ints | None
+    statuses: dict[str, Floats]
+    out_of_range: Floats | None
+    bytes_up: Floats | None
+    bytes_down: Floats | None
+    user_seconds: Floats | None
     loss_by_slot: Floats | None
     sum_w_by_slot: Floats | None
 
@@ -62,13 +63,13 @@ def read_rounds(table: Any, folder: Path) -> Rounds:
     if table is None or table.num_rows == 0:
         return Rounds(np.zeros(0, np.int64), (), {})
     _require(table, ("round", "user"), folder / "rounds.parquet")
-    users, codes = _encode(table["user"])
+    users, codes = encoded(table["user"])
     numbers, rows = np.unique(_ints(table["round"]), return_inverse=True)
     columns = {}
     for name in ROUND_COLUMNS:
         if name in table.column_names:
             columns[name] = np.full((len(numbers), len(users)), np.nan)
-            columns[name][rows, codes] = _floats(table[name])
+            columns[name][rows, codes] = floats(table[name])
     return Rounds(numbers, users, columns)
 
 
@@ -92,12 +93,12 @@ def read_training(table: Any, folder: Path) -> Training:
     if table is None or table.num_rows == 0:
         return Training(np.zeros(0, np.int64), (), np.zeros(0), {name: np.zeros((0, 0)) for name in TASK_COLUMNS})
     _require(table, ("step", "task", "loss", *TASK_COLUMNS), folder / "progress.parquet")
-    tasks, codes = _encode(table["task"])
+    tasks, codes = encoded(table["task"])
     steps, first, rows = np.unique(_ints(table["step"]), return_index=True, return_inverse=True)
     columns = {name: np.full((len(steps), len(tasks)), np.nan) for name in TASK_COLUMNS}
     for name, column in columns.items():
-        column[rows, codes] = _floats(table[name])
-    return Training(steps, tasks, _floats(table["loss"])[first], columns)
+        column[rows, codes] = floats(table[name])
+    return Training(steps, tasks, floats(table["loss"])[first], columns)
 
 
 def read_slots(table: Any, users: tuple[str, ...], folder: Path) -> Slots | None:
@@ -105,7 +106,7 @@ def read_slots(table: Any, users: tuple[str, ...], folder: Path) -> Slots | None
     if table.num_rows == 0 or not users:
         return None
     _require(table, ("round", "slot", "user", "status"), folder / "slots.parquet")
-    names, codes = _encode(table["user"])
+    names, codes = encoded(table["user"])
     place = np.array([users.index(name) if name in users else -1 for name in names])[codes]
     known = place >= 0
     table, user = table.filter(pa.array(known)), place[known]
@@ -114,6 +115,7 @@ def read_slots(table: Any, users: tuple[str, ...], folder: Path) -> Slots | None
         out_of_range=_sum(table, "out_of_range", user, len(users)),
         bytes_up=_sum(table, "bytes_up", user, len(users)),
         bytes_down=_sum(table, "bytes_down", user, len(users)),
+        user_seconds=_sum(table, "t_user", user, len(users)),
         loss_by_slot=_mean_by_slot(table, "loss", user, len(users)),
         sum_w_by_slot=_sum_w_by_slot(table),
     )
@@ -125,13 +127,14 @@ def _require(table: Any, names: tuple[str, ...], path: Path) -> None:
         raise UnreadableRun(f"{path}: column {missing[0]!r} is missing; contract.md lists what a run records")
 
 
-def _encode(column: Any) -> tuple[tuple[str, ...], Ints]:
+def encoded(column: Any) -> tuple[tuple[str, ...], Ints]:
     """Distinct strings in order of appearance, and each row's index into them."""
-    encoded = column.cast(pa.string()).combine_chunks().dictionary_encode()
-    return tuple(encoded.dictionary.to_pylist()), encoded.indices.to_numpy().astype(np.int64)
+    found = column.cast(pa.string()).combine_chunks().dictionary_encode()
+    return tuple(found.dictionary.to_pylist()), found.indices.to_numpy().astype(np.int64)
 
 
-def _floats(column: Any) -> Floats:
+def floats(column: Any) -> Floats:
+    """A column as numbers; NaN where it is null or not finite."""
     values: Floats = column.cast(pa.float64()).to_numpy().astype(np.float64)
     return np.where(np.isfinite(values), values, np.nan)
 
@@ -141,22 +144,23 @@ def _ints(column: Any) -> Ints:
     return values
 
 
-def _statuses(table: Any, user: Ints, users: int) -> dict[str, Ints]:
-    names, codes = _encode(table["status"])
-    return {name: np.bincount(user[codes == code], minlength=users) for code, name in enumerate(names)}
+def _statuses(table: Any, user: Ints, users: int) -> dict[str, Floats]:
+    names, codes = encoded(table["status"])
+    return {
+        name: np.bincount(user[codes == code], minlength=users).astype(np.float64) for code, name in enumerate(names)
+    }
 
 
-def _sum(table: Any, name: str, user: Ints, users: int) -> Ints | None:
+def _sum(table: Any, name: str, user: Ints, users: int) -> Floats | None:
     if name not in table.column_names:
         return None
-    totals = np.bincount(user, weights=np.nan_to_num(_floats(table[name])), minlength=users)
-    return np.rint(totals).astype(np.int64)
+    return np.bincount(user, np.nan_to_num(floats(table[name])), users).astype(np.float64)
 
 
 def _mean_by_slot(table: Any, name: str, user: Ints, users: int) -> Floats | None:
     if name not in table.column_names or table.num_rows == 0:
         return None
-    values, slot = _floats(table[name]), _ints(table["slot"])
+    values, slot = floats(table[name]), _ints(table["slot"])
     shape, cell, there = (int(slot.max()) + 1, users), slot * users + user, np.isfinite(values)
     size = shape[0] * users
     total = np.bincount(cell[there], weights=values[there], minlength=size)
@@ -168,7 +172,7 @@ def _mean_by_slot(table: Any, name: str, user: Ints, users: int) -> Floats | Non
 def _sum_w_by_slot(table: Any) -> Floats | None:
     if "weight" not in table.column_names or table.num_rows == 0:
         return None
-    slot, weight = _ints(table["slot"]), np.nan_to_num(_floats(table["weight"]))
+    slot, weight = _ints(table["slot"]), np.nan_to_num(floats(table["weight"]))
     served = np.unique(slot + (int(slot.max()) + 1) * _ints(table["round"])) % (int(slot.max()) + 1)
     total = np.bincount(slot, weights=weight)
     count = np.bincount(served, minlength=len(total))

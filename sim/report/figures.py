@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 
 from sim.report.columns import Floats, Ints
-from sim.report.lines import Line, band_panel, dot_panel, line_panel, window
+from sim.report.lines import Dots, Line, band_panel, dot_panel, line_panel, window
 from sim.report.read import Run
-from sim.report.style import MUTED, Chart, Panel, run_colour, run_dash
+from sim.report.style import MUTED, Chart, Panel, run_colour, run_dash, run_marker
 from sim.report.tables import FEW_USERS, mean, user_bytes, utilities
 from sim.report.words import number
 
@@ -139,17 +139,23 @@ def _bytes(runs: Numbered) -> Chart | None:
 def _bytes_panel(title: str, way: str, sizes: Sequence[Sizes], *, same: bool) -> Panel:
     users = list(dict.fromkeys(user for *_, size in sizes for user in size))
     groups = [
-        (run.label, run_colour(index), np.array([size.get(user, {}).get(way, 0) for user in users], np.int64))
+        Dots(
+            run.label,
+            run_colour(index),
+            run_marker(index),
+            np.array([size.get(user, {}).get(way, 0) for user in users], np.int64),
+        )
         for index, run, size in sizes
     ]
     if same:
-        groups = [("", MUTED, groups[0][2])]
+        groups = [Dots("", MUTED, "o", groups[0].values)]
     if len(users) <= FEW_USERS:
         return dot_panel(title, users, groups)
     lines = [
-        Line(label if len(groups) > 1 else "", colour, np.arange(len(users)), np.sort(values) / 1e6, rough=False)
-        for label, colour, values in groups
-    ]
+        Line(one.label if len(groups) > 1 else "", one.colour, np.arange(len(users)), np.sort(one.values) / 1e6,
+             run_dash(index), rough=False)
+        for index, one in enumerate(groups)
+    ]  # fmt: skip
     return line_panel(f"{title}, MB, users sorted", lines, x_label="users", from_zero=True)
 
 
@@ -198,8 +204,10 @@ def _user_panels(
 
 def _run_line(runs: Numbered, index: int, run: Run, x: Floats | Ints, y: Floats, *, rough: bool = True) -> Line:
     label = run.label if len(runs) > 1 else ""
-    wide = index == 0 and len(runs) > 1
-    return Line(label, run_colour(index), x, y, run_dash(index), 2.6 if wide else 1.4, rough)
+    several = len(runs) > 1
+    width = 2.4 if several and index == 0 else 1.4
+    marker = run_marker(index) if several else ""
+    return Line(label, run_colour(index), x, y, run_dash(index), width, rough, marker, index % 5 / 5)
 
 
 def _named(run: Run) -> list[tuple[str, int]]:

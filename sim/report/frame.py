@@ -1,19 +1,20 @@
 """What every page has: its template, its pictures, its events, and how to make its runs again."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from shlex import quote
+from typing import Any, NamedTuple, Protocol
 
 import jinja2
 from markupsafe import Markup
 
+from sim.report.events import BAD, GOOD, event_counts, event_kind
 from sim.report.records import Json
-from sim.report.style import INK, MUTED, RUN_COLOURS, RUN_COLOURS_DARK, Chart, svg
+from sim.report.style import GLYPHS, INK, MUTED, RUN_COLOURS, RUN_COLOURS_DARK, Chart, svg
 from sim.report.summary import Line
-from sim.report.tables import event_counts, event_kind
-from sim.report.words import DASH, listed, number, signed, size
+from sim.report.words import DASH, count, listed, number, seconds, signed, size
 
-LAST_EVENTS = 20
+LAST_EVENTS, TROUBLES = 20, 100
 VERSIONS = ("equiran", "python", "torch", "ray", "grpc", "numpy")
 
 Context = dict[str, Any]
@@ -44,7 +45,7 @@ def template(name: str) -> jinja2.Template:
     names = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    names.filters.update(number=number, signed=signed, size=size)
+    names.filters.update(number=number, signed=signed, size=size, count=count, seconds=seconds)
     return names.get_template(name)
 
 
@@ -54,6 +55,7 @@ def frame_context(runs: Sequence[Told], drawn: Sequence[Chart], missing: Sequenc
         "title": str(runs[0].manifest.get("name", runs[0].label)),
         "runs": runs,
         "colours": list(zip(RUN_COLOURS, RUN_COLOURS_DARK, strict=True)),
+        "glyphs": GLYPHS,
         "ink": (INK, MUTED),
         "charts": [(chart, _svgs(chart)) for chart in drawn],
         "missing": listed([*missing]),
@@ -67,21 +69,44 @@ def by_name(columns: Sequence[dict[str, str]]) -> list[Line]:
     return [line for line in lines if set(line.cells) != {DASH}]
 
 
-def told_events(runs: Sequence[Told]) -> list[tuple[int, Told, list[tuple[str, int]], list[tuple[str, str, str]]]]:
-    """Of each run: its place, itself, its events by kind, and the last ones as (time, kind, everything else)."""
-    return [(index, run, event_counts(run.events), _last(run)) for index, run in enumerate(runs)]
+class Happened(NamedTuple):
+    """The events of a run. counts: by kind. troubles: how many are trouble, or its end. Lists: time, kind, the rest."""
+
+    place: int
+    run: Told
+    answers: str
+    counts: list[tuple[str, int]]
+    troubles: int
+    listed: list[tuple[str, str, str]]
+    last: list[tuple[str, str, str]]
 
 
-def again(run: Told, command: str, digest: str | None) -> dict[str, str]:
-    """The command, the digest it should print, the versions and threads it ran with."""
+def told_events(runs: Sequence[Told], answers: Sequence[str]) -> list[Happened]:
+    """Of each run; answers: what else to say of it."""
+    return [_happened(index, run, more) for index, (run, more) in enumerate(zip(runs, answers, strict=True))]
+
+
+def _happened(index: int, run: Told, answers: str) -> Happened:
+    troubles = [event for event in run.events if event_kind(event) in BAD | GOOD]
+    counts = event_counts(run.events)
+    shown = _lines(troubles[:TROUBLES])
+    return Happened(index, run, answers, counts, len(troubles), shown, _lines(run.events[-LAST_EVENTS:]))
+
+
+def again(run: Told, commands: Sequence[tuple[str, str | None]]) -> dict[str, Any]:
+    """Each command with the digest it should print, the versions and threads they ran with."""
     return {
         "label": run.label,
-        "command": command,
-        "digest": digest or "none yet",
+        "commands": [(command, digest or "none yet") for command, digest in commands],
         "versions": ", ".join(f"{name} {run.manifest[name]}" for name in VERSIONS if name in run.manifest),
         "threads": in_words(run.manifest.get("threads")),
         "device": str(run.manifest.get("device", "?")),
     }
+
+
+def report_command(folders: Iterable[Path]) -> str:
+    """What makes this page again."""
+    return f"equiran report {' '.join(quote(str(folder)) for folder in folders)}"
 
 
 def in_words(part: Any) -> str:
@@ -102,8 +127,8 @@ def _svgs(chart: Chart) -> list[Markup]:
     return [Markup(svg(panel, f"{chart.key}{index}")) for index, panel in enumerate(chart.panels)]
 
 
-def _last(run: Told) -> list[tuple[str, str, str]]:
-    return [(str(event.get("time", "")), event_kind(event), _details(event)) for event in run.events[-LAST_EVENTS:]]
+def _lines(events: Sequence[Json]) -> list[tuple[str, str, str]]:
+    return [(str(event.get("time", "")), event_kind(event), _details(event)) for event in events]
 
 
 def _details(event: Json) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -9,24 +10,31 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from sim.report.columns import Floats, Ints
-from sim.report.style import GRID, INK, MUTED, Panel, spread
+from sim.report.style import GRID, INK, MUTED, Dash, Panel, spread
 from sim.report.words import short, size
 
 SMOOTH_FROM = 60
 """Rounds from which lines are drawn as a faint trace under its moving mean."""
+_MARKED_EACH = 12
+"""Points up to which each has its mark."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """x [N], y [N] (NaN leaves a gap) and how it looks. `rough`: noisy, so smoothed when long."""
+    """x [N], y [N] (NaN leaves a gap) and how it looks. `rough`: noisy, so smoothed when long.
+
+    marker: on a few of its points. moved: by how much of a step, so that those of several lines stand apart.
+    """
 
     label: str
     colour: str
     x: Floats | Ints
     y: Floats
-    dash: str | tuple[int, tuple[float, ...]] = "-"
+    dash: Dash = "-"
     width: float = 1.6
     rough: bool = True
+    marker: str = ""
+    moved: float = 0.0
 
 
 def window(count: int) -> int:
@@ -71,11 +79,20 @@ def line_panel(
 
 def _plot(axes: Axes, line: Line) -> None:
     width = window(len(line.y)) if line.rough else 1
-    marker = "o" if len(line.y) <= 12 else ""
+    short_one = len(line.y) <= _MARKED_EACH
+    step = 1 if short_one else len(line.y) // 6
     if width > 1:
         axes.plot(line.x, line.y, color=line.colour, linewidth=0.6, alpha=0.3)
-    y = moving_mean(line.y, width)
-    axes.plot(line.x, y, color=line.colour, linestyle=line.dash, linewidth=line.width, marker=marker, ms=3)
+    axes.plot(
+        line.x,
+        moving_mean(line.y, width),
+        color=line.colour,
+        linestyle=line.dash,
+        linewidth=line.width,
+        marker=line.marker or ("o" if short_one else ""),
+        markersize=3.6 if line.marker else 3,
+        markevery=(int(line.moved * step), step),
+    )
 
 
 def _fit_x(axes: Axes, lines: Sequence[Line]) -> None:
@@ -155,15 +172,24 @@ def band_panel(
     return Panel(title, draw, inner.right)
 
 
-def dot_panel(title: str, users: Sequence[str], groups: Sequence[tuple[str, str, Ints]]) -> Panel:
-    """Bytes by user: one row per user, one dot per group (name, colour, bytes [K])."""
+class Dots(NamedTuple):
+    """Bytes by user [K], of one run."""
+
+    label: str
+    colour: str
+    marker: str
+    values: Ints
+
+
+def dot_panel(title: str, users: Sequence[str], groups: Sequence[Dots]) -> Panel:
+    """Bytes by user: one row per user, one dot per group."""
 
     def draw(axes: Axes) -> None:
         step = 0.56 / max(1, len(groups))
-        for index, (_, colour, values) in enumerate(groups):
+        for index, (_, colour, marker, values) in enumerate(groups):
             rows = np.arange(len(users)) + (index - (len(groups) - 1) / 2) * step
             axes.hlines(rows, 0, values, color=colour, linewidth=1.2, alpha=0.55)
-            axes.plot(values, rows, "o", color=colour, markersize=4.5)
+            axes.plot(values, rows, marker, color=colour, markersize=4.5)
             if len(groups) * len(users) <= 8:
                 for value, row in zip(values, rows, strict=True):
                     axes.annotate(size(int(value)), (value, row), xytext=(6, 0), va="center",

@@ -1,84 +1,126 @@
 """The page of runs with slots: one self-contained HTML text and the charts of its PNGs."""
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
-from typing import Any
 
+from sim.report.comparison import Compared, compared, sentences
+from sim.report.comparison_table import comparison_lines
+from sim.report.exports import Rows, comparison_rows, tables
 from sim.report.figures import charts
-from sim.report.frame import Context, again, by_name, frame_context, in_words, template, told_events
+from sim.report.folders import run_folders
+from sim.report.frame import (
+    Context,
+    again,
+    by_name,
+    frame_context,
+    in_words,
+    report_command,
+    template,
+    told_events,
+)
+from sim.report.groups import Group, grouped, seeds_in_words, told_apart
+from sim.report.intervals import interval_charts
 from sim.report.read import Run, read_runs
 from sim.report.records import Json
 from sim.report.style import Chart, style
-from sim.report.summary import Line, findings, summary_lines
+from sim.report.summary import Line, cautions, findings, summary_lines
 from sim.report.tables import FEW_USERS, Row, UserRow, extremes, row, together, user_rows
-from sim.report.words import DASH
+from sim.report.words import DASH, count
+
+MOST_DRAWN = 12
+"""Runs or groups whose names have room beside their lines."""
+_CHANGES = 6
+"""Values of a scenario that are named as other than the first group's."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """A report before it is written: the HTML, the charts of the PNGs, the summary row of each run."""
+    """A report before it is written: the HTML, the charts of the PNGs, the row of each run, groups compared.
+
+    tables: all of it for export, made when asked for.
+    """
 
     html: str
     charts: list[Chart]
     table: list[Row]
+    comparison: Rows
+    tables: Callable[[], dict[str, Rows]]
 
 
 def compose(dirs: Sequence[Path]) -> Page:
     """The report of `dirs`, nothing written. Raises as `build` does."""
     if not dirs:
         raise ValueError("report needs at least one run directory")
-    runs = read_runs(dirs)
-    rows = [row(run) for run in runs]
-    drawn, missing = charts(runs)
+    runs = read_runs(run_folders(dirs))
+    groups = grouped(runs)
+    lines = compared(groups)
+    drawn, missing = charts([group.mean for group in groups[:MOST_DRAWN]])
+    drawn = [*interval_charts(groups, lines), *drawn]
     with style():
-        return Page(template("page.html.j2").render(_context(runs, rows, drawn, missing)), drawn, rows)
+        html = template("page.html.j2").render(_context(dirs, groups, lines, drawn, missing))
+    rows = [row(run) for run in runs]
+    return Page(html, drawn, rows, comparison_rows(groups, lines), lambda: tables(groups, lines))
 
 
-def table(dirs: Sequence[Path]) -> list[dict[str, Any]]:
-    """The summary rows as plain dictionaries (keys: the fields of `Row`), for text and JSON. Raises UnreadableRun."""
-    return [asdict(row(run)) for run in read_runs(dirs)]
-
-
-def _context(runs: list[Run], rows: list[Row], drawn: list[Chart], missing: list[str]) -> Context:
+def _context(
+    dirs: Sequence[Path], groups: list[Group], lines: list[Compared], drawn: list[Chart], missing: list[str]
+) -> Context:
+    runs = [group.mean for group in groups]
+    rows = [row(run) for run in runs]
+    seeded = any(len(group.runs) > 1 for group in groups)
+    told = sentences(groups, lines) if seeded else findings(rows)
     return {
         **frame_context(runs, drawn, missing),
         "rows": rows,
-        "facts": _facts(runs),
-        "findings": findings(rows),
+        "groups": groups,
+        "seeded": seeded,
+        "seeds": seeds_in_words(groups[0].seeds),
+        "facts": _facts(groups),
+        "findings": [*told, *cautions(rows)],
         "summary": summary_lines(rows),
+        "comparison": comparison_lines(lines) if seeded or len(groups) > 1 else [],
+        "unfinished": [group.label for group in groups if not group.done],
         "users": _users(runs),
         "many": any(each.users > FEW_USERS for each in rows),
-        "events": [(*told, _answers(run)) for told, run in zip(told_events(runs), runs, strict=True)],
-        "reproduce": _reproduce(runs),
+        "bill": any(run.summary.get("bill") for run in runs),
+        "most_drawn": MOST_DRAWN,
+        "events": told_events(runs, [_answers(group) for group in groups]),
+        "report": report_command(dirs),
+        "reproduce": [again(group.mean, [*map(_command, group.runs)]) for group in groups],
     }
 
 
-def _answers(run: Run) -> str:
-    if run.slots is None:
+def _answers(group: Group) -> str:
+    slots = group.mean.slots
+    if slots is None:
         return ""
-    counts = [f"{by_user.sum()} {status}" for status, by_user in run.slots.statuses.items()]
-    return f"; answers: {', '.join(counts)}"
+    counts = [f"{count(by_user.sum())} {status}" for status, by_user in slots.statuses.items()]
+    return f"; answers{' per run' if len(group.runs) > 1 else ''}: {', '.join(counts)}"
 
 
-def _facts(runs: list[Run]) -> list[Line]:
-    """What was run, one column per run."""
-    return by_name([_fact_column(run) for run in runs])
+def _facts(groups: list[Group]) -> list[Line]:
+    """What was run, one column per group."""
+    return by_name([_fact_column(group, groups[0]) for group in groups])
 
 
-def _fact_column(run: Run) -> dict[str, str]:
+def _fact_column(group: Group, base: Group) -> dict[str, str]:
+    run = group.mean
     edge, manifest = run.scenario.get("edge") or {}, run.manifest
+    changes = told_apart(group, base)
     return {
         "status": str(manifest.get("status", "unknown")),
         "rounds recorded": f"{len(run.rounds.numbers)} of {run.scenario.get('rounds', '?')}",
         "slots per round": str(run.scenario.get("slots", "?")),
         "users": _usersin_words(run),
-        "seed": str(manifest.get("seed", "?")),
+        "seed": seeds_in_words(group.seeds).partition(" ")[2],
         "transport": str(manifest.get("transport", "?")),
         "aggregator": in_words(run.aggregator),
+        f"not as {base.label}": "; ".join(changes[:_CHANGES]) + ("; .." if changes[_CHANGES:] else "") or DASH,
         "encoder": in_words(edge.get("encoder")),
+        "robust rule": in_words(edge["robust"]) if edge.get("robust") else DASH,
         "primal": in_words(edge.get("primal")),
         "outer rule": in_words(edge.get("meta")),
         **_air(run.scenario),
@@ -126,14 +168,7 @@ def _users(runs: list[Run]) -> list[tuple[str, list[UserRow]]]:
     return [(name, [found for each in rows for found in each if found.user == name]) for name in names]
 
 
-def _reproduce(runs: list[Run]) -> list[dict[str, str]]:
-    """Per run: the command, the digest it should print, the versions and threads it ran with."""
-    return [
-        again(
-            run,
-            f"equiran run {quote(str(run.folder / 'scenario.yaml'))}"
-            + (f" --transport {run.manifest['transport']}" if "transport" in run.manifest else ""),
-            row(run).digest,
-        )
-        for run in runs
-    ]
+def _command(run: Run) -> tuple[str, str | None]:
+    """What makes the run again, and the digest it should print."""
+    transport = f" --transport {run.manifest['transport']}" if "transport" in run.manifest else ""
+    return f"equiran run {quote(str(run.folder / 'scenario.yaml'))}{transport}", row(run).digest

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from sim.report.lines import Line, line_panel
 from sim.report.matrix import matrix_panel
 from sim.report.power_read import PowerRun
-from sim.report.style import MUTED, Chart, Panel, run_colour, run_dash
+from sim.report.style import MUTED, Chart, Panel, run_colour, run_dash, run_marker
 
 Mark = tuple[float, str]
 Numbered = Sequence[tuple[int, PowerRun]]
@@ -56,7 +56,7 @@ def _side_by_side(runs: Numbered, column: str, axis: str) -> Iterator[Panel]:
     tasks = dict.fromkeys(task for _, run in runs for found in _problems(run, column).values() for task in found)
     for task in _spread([*tasks], MOST_PANELS):
         lines = [
-            replace(_line(run.label, index, run, column, task), dash=run_dash(index))
+            replace(_line(run.label, index, run, column, task), dash=run_dash(index), marker=run_marker(index))
             for index, run in runs
             if run.training.of(column, task) is not None
         ]

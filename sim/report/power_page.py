@@ -1,12 +1,14 @@
 """The page of power trainers: one self-contained HTML text and the charts of its PNGs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from sim.report.frame import Context, again, by_name, frame_context, in_words, template, told_events
+from sim.report.exports import Rows, flat
+from sim.report.folders import run_folders
+from sim.report.frame import Context, again, by_name, frame_context, in_words, report_command, template, told_events
 from sim.report.power_figures import power_charts
 from sim.report.power_read import PowerRun, read_power_runs
 from sim.report.power_tables import PowerRow, percent, power_findings, power_lines, power_row, task_lines
@@ -19,25 +21,36 @@ _SAID = ("inputs", "index", "skip", "straight_through", "schedule", "second_stag
 
 @dataclass(frozen=True)
 class PowerPage:
-    """A report before it is written: the HTML, the charts of the PNGs, the row of each run."""
+    """A report before it is written: the HTML, the charts of the PNGs, the row of each run, and nothing compared.
+
+    tables: all of it for export, made when asked for.
+    """
 
     html: str
     charts: list[Chart]
     table: list[PowerRow]
+    comparison: Rows
+    tables: Callable[[], dict[str, Rows]]
 
 
 def compose(dirs: Sequence[Path]) -> PowerPage:
     """The report of `dirs`, nothing written. Raises UnreadableRun."""
-    runs = read_power_runs(dirs)
-    rows = [power_row(run) for run in runs]
+    runs = read_power_runs(run_folders(dirs))
+    made = [power_row(run) for run in runs]
     drawn, missing = power_charts(runs)
     with style():
-        return PowerPage(template("power.html.j2").render(_context(runs, rows, drawn, missing)), drawn, rows)
+        html = template("power.html.j2").render(_context(runs, made, drawn, missing))
+    return PowerPage(html, drawn, made, [], lambda: _tables(made))
 
 
-def table(dirs: Sequence[Path]) -> list[dict[str, Any]]:
-    """The rows as plain dictionaries. Raises UnreadableRun."""
-    return [asdict(power_row(run)) for run in read_power_runs(dirs)]
+def rows(dirs: Sequence[Path]) -> list[PowerRow]:
+    """One per run. Raises UnreadableRun."""
+    return [power_row(run) for run in read_power_runs(dirs)]
+
+
+def _tables(made: list[PowerRow]) -> dict[str, Rows]:
+    tasks = [{"run": row.run, "dir": row.dir, "seed": row.seed, **flat(task)} for row in made for task in row.tasks]
+    return {"runs": [flat(asdict(row)) for row in made], "tasks": tasks}
 
 
 def _context(runs: list[PowerRun], rows: list[PowerRow], drawn: list[Chart], missing: list[str]) -> Context:
@@ -50,9 +63,10 @@ def _context(runs: list[PowerRun], rows: list[PowerRow], drawn: list[Chart], mis
         "limited": task_lines(runs, labelled=False),
         "labelled": task_lines(runs, labelled=True),
         "percent": percent,
-        "events": [(*told, "") for told in told_events(runs)],
+        "events": told_events(runs, [""] * len(runs)),
+        "report": report_command(run.folder for run in runs),
         "reproduce": [
-            again(run, f"equiran train-power {quote(str(run.folder / 'scenario.yaml'))}", row.digest)
+            again(run, [(f"equiran train-power {quote(str(run.folder / 'scenario.yaml'))}", row.digest)])
             for run, row in zip(runs, rows, strict=True)
         ],
     }

@@ -1,5 +1,6 @@
 """Run directories as arrays: what the report knows, and nothing else (contract.md, "Run directory")."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,6 +8,9 @@ from pathlib import Path
 from sim.report.columns import Rounds, Slots, read_rounds, read_slots
 from sim.report.files import read_table
 from sim.report.records import Json, read_events, read_json, read_scenario, read_text
+
+_SEED = re.compile(r"seed_\d+")
+"""A sweep's folder of one run; the one above it says what is swept."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ def read_runs(dirs: Sequence[Path]) -> list[Run]:
         runs.setdefault(folder.resolve(), base)
         for inner in _compared(base):
             runs[inner.resolve()] = replace(read_run(inner), compared=True)
-    return _labelled(list(runs.values()))
+    return labelled(list(runs.values()))
 
 
 def read_run(folder: Path) -> Run:
@@ -77,7 +81,7 @@ def _compared(base: Run) -> list[Path]:
     return sorted(inner, key=lambda path: order.index(path.name) if path.name in order else len(order))
 
 
-def _labelled(runs: list[Run]) -> list[Run]:
+def labelled(runs: Sequence[Run]) -> list[Run]:
     """The shortest labels that tell the runs apart."""
     bases = {run.folder for run in runs if any(other.folder.parent == run.folder for other in runs)}
     choices = [(*_label_choices(run, has_compared=run.folder in bases), str(run.folder.resolve())) for run in runs]
@@ -94,8 +98,10 @@ def telling_apart(choices: Sequence[Sequence[str]]) -> tuple[str, ...]:
 
 
 def _label_choices(run: Run, *, has_compared: bool) -> tuple[str, ...]:
-    name, folder = run.label, run.folder.resolve()
+    folder = run.folder.resolve()
+    name = str(run.manifest.get("name", folder.name))
     if run.compared:
-        return folder.name, folder.name, f"{folder.parent.name}/{folder.name}"
-    kind = str(run.aggregator.get("kind", name)) if has_compared else name
-    return kind, name, folder.name
+        return folder.name, folder.name, folder.name, f"{folder.parent.name}/{folder.name}"
+    swept = _SEED.fullmatch(folder.name) is not None
+    kind = str(run.aggregator.get("kind", name))
+    return kind if has_compared or swept else name, name, kind, folder.parent.name if swept else folder.name

@@ -56,15 +56,17 @@ def read_events(path: Path) -> tuple[tuple[Json, ...], bool]:
     if not path.exists():
         return (), False
     *whole, rest = read_text(path).split("\n")
-    events = [_event(path, number, line) for number, line in enumerate(whole, 1) if line.strip()]
+    events = [parsed_event(path, number, line) for number, line in enumerate(whole, 1) if line.strip()]
     return tuple(events), bool(rest.strip())
 
 
-def _event(path: Path, number: int, line: str) -> Json:
+def parsed_event(path: Path, number: int, line: str | bytes) -> Json:
+    """One line of a file of events. Raises UnreadableRun, naming the line."""
     try:
         found = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UnreadableRun(f"{path}:{number}: not JSON ({error.msg}); remove the line or run again") from error
+    except ValueError as error:
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+        raise UnreadableRun(f"{path}:{number}: not JSON ({reason}); remove the line or run again") from error
     if not isinstance(found, dict):
         raise UnreadableRun(f"{path}:{number}: an event must be one JSON object")
     return found

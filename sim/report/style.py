@@ -17,7 +17,10 @@ from matplotlib.figure import Figure
 INK, MUTED, GRID = "#1b1e23", "#5d6570", "#dfe2e7"
 RUN_COLOURS = ("#0067a5", "#c24d00", "#00805d", "#a8457f", "#8a6d00", "#3391bd", "#5b5b6b", "#7a2a1f")
 RUN_COLOURS_DARK = ("#63b5fa", "#ff9d5c", "#46d1a6", "#ef94c9", "#e2c452", "#9adcff", "#bcbcc9", "#e39f91")
-DASHES: tuple[str | tuple[int, tuple[float, ...]], ...] = ("-", (0, (5, 2)), (0, (1, 1.4)))
+Dash = str | tuple[int, tuple[float, ...]]
+DASHES: tuple[Dash, ...] = ("-", (0, (5, 2)), (0, (1.2, 1.6)), (0, (7, 1.8, 1.2, 1.8)), (0, (3, 1.5, 3, 4)))
+MARKERS, GLYPHS = "os^DvPX*", "●■▲◆▼✚✖★"
+"""The shape of the index-th run in pictures, and as text. With five dashes, 40 runs differ in black and white."""
 WIDTH, HEIGHT = 4.5, 2.55
 """Inches of one panel; the page scales it."""
 ROW_GAP, HEADING = 0.12, 0.36
@@ -92,9 +95,14 @@ def run_colour(index: int) -> str:
     return RUN_COLOURS[index % len(RUN_COLOURS)]
 
 
-def run_dash(index: int) -> str | tuple[int, tuple[float, ...]]:
-    """Solid for the first eight runs, then dashes where the colours repeat."""
-    return DASHES[index // len(RUN_COLOURS) % len(DASHES)]
+def run_dash(index: int) -> Dash:
+    """The dashes of the index-th run; solid for the first."""
+    return DASHES[index % len(DASHES)]
+
+
+def run_marker(index: int) -> str:
+    """The shape of the index-th run."""
+    return MARKERS[index % len(MARKERS)]
 
 
 def svg(panel: Panel, prefix: str) -> str:
@@ -109,7 +117,12 @@ def svg(panel: Panel, prefix: str) -> str:
 
 
 def png(chart: Chart, path: Path) -> None:
-    """All panels of a chart in one picture on white, 160 dots per inch, row by row."""
+    """The chart's picture, 160 dots per inch."""
+    picture(chart).savefig(path, dpi=160, metadata={"Software": None})
+
+
+def picture(chart: Chart) -> Figure:
+    """All panels of a chart in one picture on white, row by row."""
     columns = min(2 if len(chart.panels) < 7 else 3, len(chart.panels))
     rows = -(-len(chart.panels) // columns)
     width, height = WIDTH * columns, (HEIGHT + ROW_GAP) * rows + HEADING
@@ -122,7 +135,7 @@ def png(chart: Chart, path: Path) -> None:
         floor = (HEIGHT + ROW_GAP) * (rows - 1 - row)
         place = ((column + left) * WIDTH / width, (floor + bottom * HEIGHT) / height)
         _draw(panel, figure.add_axes((*place, wide * WIDTH / width, high * HEIGHT / height)))
-    figure.savefig(path, dpi=160, metadata={"Software": None})
+    return figure
 
 
 def spread(heights: Sequence[float], gap: float) -> list[float]:

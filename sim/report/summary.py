@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from sim.report.tables import Row
-from sim.report.words import DASH, number, seconds, size
+from sim.report.words import DASH, count, number, seconds, size
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,14 @@ class Line:
     best: frozenset[int] = field(default_factory=frozenset)
 
 
+_LEAKS = {
+    "norm_auc": "label leak by gradient norm, AUC",
+    "direction_auc": "label leak by gradient direction, AUC",
+    "label_error": "error of labels solved for",
+    "distance_correlation": "distance correlation of inputs and features",
+}
+
+
 def summary_lines(rows: Sequence[Row]) -> list[Line]:
     """One line per measure; lines that no run fills are left out."""
     lines = [
@@ -25,13 +33,15 @@ def summary_lines(rows: Sequence[Row]) -> list[Line]:
         _higher("worst user's utility", rows, lambda row: row.worst_utility),
         Line("worst user", [row.worst_user or DASH for row in rows]),
         _higher("Jain's index", rows, lambda row: row.jain),
+        Line("price of fairness", [number(row.price_of_fairness) for row in rows]),
         Line("mean sum of weights", [number(row.sum_w) for row in rows]),
         Line("mean regret", [number(row.regret) for row in rows]),
-        Line("slots with a capped gradient", [DASH if row.capped is None else str(row.capped) for row in rows]),
+        Line("slots with a capped gradient", [count(row.capped) for row in rows]),
         Line("bytes up per user", [_per_user(row, "up") for row in rows]),
         Line("bytes down per user", [_per_user(row, "down") for row in rows]),
         Line("virtual time", [seconds(row.virtual_seconds) for row in rows]),
-        Line("slots missed at the deadline", [DASH if row.missed is None else str(row.missed) for row in rows]),
+        Line("slots missed at the deadline", [count(row.missed) for row in rows]),
+        *(Line(name, [_over_users(row, measure) for row in rows]) for measure, name in _LEAKS.items()),
         Line("wall time", [seconds(row.wall_seconds) for row in rows]),
         Line("slots per second", [number(row.slots_per_second) for row in rows]),
         Line("digest", [(row.digest or DASH)[:12] for row in rows]),
@@ -40,7 +50,7 @@ def summary_lines(rows: Sequence[Row]) -> list[Line]:
 
 
 def findings(rows: Sequence[Row]) -> list[str]:
-    """Sentences a reader may quote: who is fairest, who serves the worst user best, and what differs besides."""
+    """Sentences a reader may quote of single runs: who is fairest, who serves the worst user best."""
     rows = [row for row in rows if row.rounds]
     if len(rows) < 2:
         return []
@@ -49,9 +59,14 @@ def findings(rows: Sequence[Row]) -> list[str]:
         _lead("mean validation fairness", rows, lambda row: row.val_fairness),
         _lead("utility of the worst user", rows, lambda row: row.worst_utility),
         _lead("Jain's index", rows, lambda row: row.jain),
-        _unequal_steps(rows),
-        _unequal_scenarios(rows),
     ]
+    return [sentence for sentence in said if sentence]
+
+
+def cautions(rows: Sequence[Row]) -> list[str]:
+    """What differs besides the method, in sentences."""
+    rows = [row for row in rows if row.rounds]
+    said = [_unequal_steps(rows), _unequal_scenarios(rows)] if len(rows) > 1 else []
     return [sentence for sentence in said if sentence]
 
 
@@ -66,12 +81,21 @@ def _higher(name: str, rows: Sequence[Row], of: Callable[[Row], float | None]) -
 
 
 def _per_user(row: Row, way: str) -> str:
-    """The users' bytes: one number if they agree, else the range."""
-    found = sorted(each[way] for each in row.bytes.values())
-    if not found:
+    """The users' bytes."""
+    return _range([size(count) for count in sorted(each[way] for each in row.bytes.values())])
+
+
+def _over_users(row: Row, measure: str) -> str:
+    """What the users leak by this measure."""
+    known = [value for value in row.leaks.get(measure, {}).values() if value is not None]
+    return _range([number(value) for value in sorted(known)])
+
+
+def _range(cells: Sequence[str]) -> str:
+    """From the first to the last of them; one if they agree."""
+    if not cells:
         return DASH
-    low, high = size(found[0]), size(found[-1])
-    return low if low == high else f"{low} to {high}"
+    return cells[0] if cells[0] == cells[-1] else f"{cells[0]} to {cells[-1]}"
 
 
 def _lead(what: str, rows: Sequence[Row], of: Callable[[Row], float | None]) -> str | None:

@@ -1,8 +1,7 @@
 """What the page says in numbers; every one is in the records or a sum or mean of them."""
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,9 @@ from sim.report.read import Run
 
 FEW_USERS = 8
 """Up to this many users each is shown; above, the five worst and the five best."""
+AIR = ("up_seconds", "down_seconds", "up_joules", "down_joules", "edge_flops")
+"""What a radio's bill has of each user."""
+_MEANS = ("utility", "loss", "weight", "val_loss", "val_accuracy")
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,8 @@ class Row:
     """One run in one line; None where the records do not say. Bytes are totals of slot messages, times seconds.
 
     capped: slots in which the scenario's gradient cap was used; None without a cap. virtual_seconds: on the radio's
-    clock. missed: slots of users beyond the deadline; None without one.
+    clock. missed: slots of users beyond the deadline; None without one. leaks: of each user by measure, empty where
+    nothing was measured.
     """
 
     run: str
@@ -37,20 +40,31 @@ class Row:
     worst_user: str | None
     worst_utility: float | None
     jain: float | None
+    price_of_fairness: float | None
     sum_w: float | None
     regret: float | None
-    capped: int | None
+    capped: float | None
     bytes: dict[str, dict[str, int]]
     virtual_seconds: float | None
-    missed: int | None
+    missed: float | None
+    leaks: dict[str, dict[str, float | None]]
     wall_seconds: float | None
     slots_per_second: float | None
     digest: str | None
 
+    @property
+    def all_bytes(self) -> int | None:
+        """Of all users, up and down."""
+        return sum(each["up"] + each["down"] for each in self.bytes.values()) if self.bytes else None
+
 
 @dataclass(frozen=True)
 class UserRow:
-    """One user of one run: means over rounds, last validation, totals over slots; None where not recorded."""
+    """One user of one run: means over rounds, last validation, totals over slots; None where not recorded.
+
+    user_seconds: from outputs to feedback. With a radio: seconds and joules of its messages on the air, and operations
+    at the edge.
+    """
 
     run: int
     user: str
@@ -61,9 +75,15 @@ class UserRow:
     val_accuracy: float | None
     up: int | None
     down: int | None
-    applied: int | None
-    not_applied: int | None
-    out_of_range: int | None
+    applied: float | None
+    not_applied: float | None
+    out_of_range: float | None
+    user_seconds: float | None
+    up_seconds: float | None
+    down_seconds: float | None
+    up_joules: float | None
+    down_joules: float | None
+    edge_flops: float | None
 
 
 def row(run: Run) -> Row:
@@ -85,15 +105,17 @@ def row(run: Run) -> Row:
         val_fairness=mean(run.rounds.shared("val_fairness")),
         utility=utility,
         mean_utility=mean(np.array(list(known.values()))),
-        worst_user=worst,
+        worst_user=summary.get("worst_user", worst),
         worst_utility=_told(summary.get("worst_utility"), None if worst is None else known[worst]),
         jain=_told(summary.get("jain"), _jain(list(known.values()))),
+        price_of_fairness=_told(summary.get("price_of_fairness"), None),
         sum_w=mean(run.rounds.shared("sum_w")),
         regret=_told(summary.get("regret_mean"), mean(run.rounds.shared("regret"))),
         capped=_capped(run),
         bytes=user_bytes(run),
         virtual_seconds=_told(summary.get("virtual_seconds"), None),
         missed=summary.get("deadline_misses") if run.scenario.get("deadline") else None,
+        leaks=summary.get("leaks") or {},
         wall_seconds=_told(summary.get("wall_seconds"), None),
         slots_per_second=_told(summary.get("slots_per_second"), None),
         digest=summary.get("digest") or manifest.get("digest"),
@@ -112,25 +134,25 @@ def user_bytes(run: Run) -> dict[str, dict[str, int]]:
     """{user: {up, down}}; empty where neither the summary nor the slots say."""
     told = run.summary.get("bytes")
     if isinstance(told, dict):
-        return {user: {"up": int(value["up"]), "down": int(value["down"])} for user, value in told.items()}
+        return {user: {"up": round(value["up"]), "down": round(value["down"])} for user, value in told.items()}
     if run.slots is None or run.slots.bytes_up is None or run.slots.bytes_down is None:
         return {}
     pairs = zip(run.rounds.users, run.slots.bytes_up, run.slots.bytes_down, strict=True)
-    return {user: {"up": int(up), "down": int(down)} for user, up, down in pairs}
+    return {user: {"up": round(up), "down": round(down)} for user, up, down in pairs}
 
 
 def user_rows(run: Run, index: int) -> list[UserRow]:
     """Every user of a run, in user order."""
-    utility, sizes = utilities(run), user_bytes(run)
+    utility, sizes, bill = utilities(run), user_bytes(run), run.summary.get("bill") or {}
     loss, weight = _column_means(run, "mean_loss"), _column_means(run, "w_mean")
     val_loss, accuracy = _last(run, "val_loss"), _last(run, "val_accuracy")
     rows = []
     for k, user in enumerate(run.rounds.users):
         size = sizes.get(user, {})
-        applied, others, outside = _answers(run, k)
+        air = [_told(bill.get(user, {}).get(name), None) for name in AIR]
         rows.append(
             UserRow(index, user, utility.get(user), loss[k], weight[k], val_loss[k], accuracy[k],
-                    size.get("up"), size.get("down"), applied, others, outside)
+                    size.get("up"), size.get("down"), *_answers(run, k), *air)
         )  # fmt: skip
     return rows
 
@@ -144,31 +166,12 @@ def extremes(rows: Sequence[UserRow]) -> list[UserRow]:
 
 
 def together(rows: Sequence[UserRow]) -> UserRow:
-    """All users of a run in one row: means of the measures, totals of bytes and slots."""
-    return UserRow(
-        run=rows[0].run,
-        user="all users",
-        utility=mean(_known(row.utility for row in rows)),
-        loss=mean(_known(row.loss for row in rows)),
-        weight=mean(_known(row.weight for row in rows)),
-        val_loss=mean(_known(row.val_loss for row in rows)),
-        val_accuracy=mean(_known(row.val_accuracy for row in rows)),
-        up=_total(row.up for row in rows),
-        down=_total(row.down for row in rows),
-        applied=_total(row.applied for row in rows),
-        not_applied=_total(row.not_applied for row in rows),
-        out_of_range=_total(row.out_of_range for row in rows),
-    )
-
-
-def event_kind(event: dict[str, Any]) -> str:
-    """What happened."""
-    return str(event.get("event", "unnamed"))
-
-
-def event_counts(events: Iterable[dict[str, Any]]) -> list[tuple[str, int]]:
-    """Events by kind, most frequent first."""
-    return Counter(map(event_kind, events)).most_common()
+    """All users of a run in one row: means of the measures, totals of everything else."""
+    told: dict[str, Any] = {}
+    for name in (field.name for field in fields(UserRow) if field.name not in ("run", "user")):
+        known = [value for row in rows if (value := getattr(row, name)) is not None]
+        told[name] = (mean(np.array(known)) if name in _MEANS else sum(known)) if known else None
+    return UserRow(run=rows[0].run, user="all users", **told)
 
 
 def mean(values: Floats | None) -> float | None:
@@ -177,31 +180,27 @@ def mean(values: Floats | None) -> float | None:
     return float(finite.mean()) if len(finite) else None
 
 
-def _known(values: Iterable[float | None]) -> Floats:
-    return np.array([value for value in values if value is not None], dtype=np.float64)
-
-
-def _total(values: Iterable[int | None]) -> int | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if known else None
-
-
-def _answers(run: Run, user: int) -> tuple[int | None, int | None, int | None]:
-    """Slots of this user: applied, not applied, utility out of range."""
+def _answers(run: Run, user: int) -> tuple[float | None, float | None, float | None, float | None]:
+    """Slots of this user: applied, not applied, utility out of range; and its seconds to answer."""
     if run.slots is None:
-        return None, None, None
-    counts = {status: int(by_user[user]) for status, by_user in run.slots.statuses.items()}
-    outside = None if run.slots.out_of_range is None else int(run.slots.out_of_range[user])
-    applied = counts.pop("applied", 0)
-    return applied, sum(counts.values()), outside
+        return None, None, None, None
+    counts = {status: float(by_user[user]) for status, by_user in run.slots.statuses.items()}
+    outside, busy = run.slots.out_of_range, run.slots.user_seconds
+    applied = counts.pop("applied", 0.0)
+    return (
+        applied,
+        sum(counts.values()),
+        None if outside is None else float(outside[user]),
+        None if busy is None else float(busy[user]),
+    )
 
 
-def _capped(run: Run) -> int | None:
+def _capped(run: Run) -> float | None:
     primal = (run.scenario.get("edge") or {}).get("primal")
     counts = run.rounds.shared("capped")
     if not isinstance(primal, dict) or primal.get("cap") is None or counts is None:
         return None
-    return int(np.nansum(counts))
+    return float(np.nansum(counts))
 
 
 def _told(value: Any, otherwise: float | None) -> float | None:

@@ -1,5 +1,7 @@
 """Numbers and names as the page writes them."""
 
+from collections.abc import Callable
+
 DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 
 
@@ -15,16 +17,30 @@ def signed(value: float) -> str:
     return f"{value:+.4f}".replace("-", MINUS)
 
 
-def size(count: int | None) -> str:
+def size(many: float | None) -> str:
     """Bytes in powers of 1000: 12.3 MB."""
-    if count is None:
+    if many is None:
         return DASH
-    value, unit = float(count), "B"
+    value, unit = float(many), "B"
     for larger in ("kB", "MB", "GB", "TB"):
         if value < 999.5:
             break
         value, unit = value / 1000, larger
     return f"{value:.0f} {unit}" if unit == "B" or value >= 99.95 else f"{value:.1f} {unit}".replace(".0 ", " ")
+
+
+def count(value: float | None) -> str:
+    """How often: whole, or a mean with one digit after the point."""
+    if value is None:
+        return DASH
+    return f"{value:.0f}" if float(value).is_integer() else f"{value:.1f}"
+
+
+def change(value: float | None, show: Callable[[float | None], str]) -> str:
+    """A difference with its sign, shown as its measure is."""
+    if not value:
+        return show(value)
+    return (MINUS if value < 0 else "+") + show(abs(value))
 
 
 def seconds(value: float | None) -> str:

@@ -10,6 +10,7 @@ from sim.exits import BAD_INPUT, FAILED
 from sim.pool import Stopped
 from sim.runner import BadScenario, RunError
 from sim.scenario import ScenarioErrors
+from sim.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from sim.reproduce.experiment import Experiment
@@ -31,6 +32,7 @@ def reproduce(
     """Run a paper's experiment again: its figures, and its numbers beside ours with spread and verdict.
 
     A run that is there and has the same scenario is not run again: after a change of the code, give another --out.
+
     Example: equiran reproduce fig2 --quick
     """
     from sim.reproduce.run import reproduce as reproduce_all
@@ -57,7 +59,10 @@ def _chosen(what: str, *, quick: bool) -> "list[Experiment]":
     from sim.reproduce.run import EXPERIMENTS
 
     if what not in [*NAMES, "all"]:
-        raise BadScenario(f"no experiment {what!r} to reproduce; there are: {', '.join(NAMES)}, all")
+        known = [*NAMES, "all"]
+        raise BadScenario(
+            f"no experiment {what!r} to reproduce; there are: {', '.join(known)}{did_you_mean(what, known)}"
+        )
     chosen = [*EXPERIMENTS.values()] if what == "all" else [EXPERIMENTS[what]]
     for job in dict.fromkeys(job for one in chosen for job in one.jobs(Size(1, quick))):
         if found := job.problems():

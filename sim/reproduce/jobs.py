@@ -13,8 +13,7 @@ from sim.recorder import Status
 from sim.runner import RunError, Watcher
 from sim.runner import run as run_scenario
 from sim.scenario import Loaded, load
-
-SCENARIOS = Path(__file__).parents[2] / "scenarios"
+from sim.shipped import SCENARIOS
 
 
 class Size(NamedTuple):

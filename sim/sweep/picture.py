@@ -10,7 +10,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from sim.effective import inline
 from sim.report.columns import Floats
-from sim.report.style import INK, Chart, Panel, png, run_colour, run_dash, style
+from sim.report.style import INK, Chart, Panel, png, run_colour, run_dash, run_marker, style
 from sim.report.words import short
 from sim.sweep.table import Table
 
@@ -108,13 +108,14 @@ def _line(axes: Axes, line: Series, index: int, *, joined: bool) -> None:
     if not len(x):
         return
     mean, low, high = np.nanmean(y, axis=1), np.nanmin(y, axis=1), np.nanmax(y, axis=1)
-    colour, label = run_colour(index), short(line.label, 34)
+    colour, marker, label = run_colour(index), run_marker(index), short(line.label, 34)
     if joined:
         axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
-        axes.plot(x, mean, color=colour, linestyle=run_dash(index), linewidth=1.4, marker="o", ms=3, label=label)
+        dash = run_dash(index)
+        axes.plot(x, mean, color=colour, linestyle=dash, linewidth=1.4, marker=marker, ms=3.6, label=label)
     else:
         axes.vlines(x, low, high, color=colour, linewidth=1.2, alpha=0.5)
-        axes.plot(x, mean, color=colour, linestyle="", marker="o", ms=4, label=label)
+        axes.plot(x, mean, color=colour, linestyle="", marker=marker, ms=4, label=label)
 
 
 def _scale_x(axes: Axes, values: Sequence[Any]) -> None:

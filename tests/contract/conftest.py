@@ -1,5 +1,6 @@
 """One Ray for all tests of this folder that run in this process: a start costs seconds."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -10,12 +11,23 @@ import runs
 import sim.runner
 from sim.cluster import Cluster
 from sim.recorder import Result
+from sim.runner import Watcher
 
 Run = Callable[..., Result]
 
 
 @pytest.fixture(scope="package")
-def cluster() -> Iterator[Cluster]:
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An empty folder whose modules can be imported here, and on Ray, which takes our environment at its start."""
+    folder = tmp_path_factory.mktemp("parts")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        patch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
+        yield folder
+
+
+@pytest.fixture(scope="package")
+def cluster(parts: Path) -> Iterator[Cluster]:
     with Cluster.start(None) as nodes:
         yield nodes
 
@@ -25,7 +37,7 @@ def run_on_ray(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Run:
     """`runs.run`, with every transport at hand."""
     monkeypatch.setattr(sim.runner, "_cluster", lambda _address: nullcontext(cluster))
 
-    def run(folder: Path, tree: runs.Tree, transport: str | None = None) -> Result:
-        return runs.run(folder, tree, transport)
+    def run(folder: Path, tree: runs.Tree, transport: str | None = None, watcher: Watcher | None = None) -> Result:
+        return runs.run(folder, tree, transport, watcher)
 
     return run

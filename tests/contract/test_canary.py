@@ -49,6 +49,10 @@ class Tap:
     def done(self) -> bool:
         return self._session.done
 
+    @property
+    def heard(self) -> int:
+        return self._session.heard
+
     def join(self) -> bytes:
         return self._kept(self._session.join())
 
@@ -169,7 +173,7 @@ ALLOWED = {
     "UserMessage": {"join", "features", "feedback", "report", "leave", "ahead"},
     "Join": {
         "protocol", "run", "user", "incarnation", "dtype", "feature_shape", "batch", "validation_batch",
-        "wants_feature_gradient", "sends_ahead", "codings",
+        "wants_feature_gradient", "sends_ahead", "codings", "heard",
     },
     "Features": {"key", "features"},
     "Feedback": {"key", "loss", "gradient"},

@@ -1,6 +1,9 @@
-"""docs/protocol.md is enough to write a user: this one shares nothing with ours but the generated messages."""
+"""docs/protocol.md is enough to write a user: its example shares nothing with ours but the generated messages."""
 
 import asyncio
+import os
+import re
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -12,14 +15,18 @@ import pytest
 import runs
 from edge_server.cell import Cell
 from edge_server.compute import OneThread
-from edge_server.record import RoundRecord
 from edge_server.service import serve
 from protos import edge_pb2 as pb
-from sim.build import Blueprint, blueprint, build_rounds
+from sim.build import Blueprint, blueprint, build_rounds, build_session
+from sim.local import Hooks, Outcome, host
+from sim.recorder import Recorder
+from sim.runner import Watcher, Way, claim, finished, parts_of
 from sim.step import Step
 
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "docs/example_user.py"
 METHOD = "/equiran.v1.Edge/Live"
-SLOTS, STEP = 3, 0.05
+SLOTS = 3
 Data = dict[str, np.ndarray]
 
 
@@ -31,12 +38,12 @@ def data(user: int) -> Data:
 
 
 def tree(folder: Path) -> runs.Tree:
-    for user in range(2):
+    for user in range(3):
         np.savez(folder / f"u{user}.npz", **data(user))  # type: ignore[arg-type]
     task = {"kind": "arrays", "loss": "squared"}
     users = [
         {"name": f"u{k}", "task": {**task, "path": str(folder / f"u{k}.npz")}, "head": {"kind": "identity"}}
-        for k in range(2)
+        for k in range(3)
     ]
     return runs.kernel(rounds=2, slots=SLOTS, users=users)
 
@@ -44,55 +51,6 @@ def tree(folder: Path) -> runs.Tree:
 def join(**changes: Any) -> bytes:
     said = {"protocol": 2, "run": "kernel", "user": "u0", "dtype": 2, "feature_shape": [3], "batch": 2}
     return pb.UserMessage(join=pb.Join(**{**said, "validation_batch": 4, **changes})).SerializeToString()
-
-
-def tensor(values: np.ndarray) -> pb.Tensor:
-    return pb.Tensor(dtype=pb.FLOAT64, shape=values.shape, data=values.astype("<f8").tobytes())
-
-
-class Foreigner:
-    """A linear user without front and head, in numpy."""
-
-    def __init__(self, mine: Data):
-        self._mine = mine
-
-    def answer(self, message: pb.EdgeMessage) -> pb.UserMessage | None:
-        kind = message.WhichOneof("kind")
-        return self._judged(message.outputs) if kind == "outputs" else self._next(getattr(message, str(kind)).next)
-
-    def _next(self, asked: pb.Next) -> pb.UserMessage | None:
-        t, i = asked.key.round, asked.key.slot
-        if asked.ask == pb.Next.LEAVE:
-            return pb.UserMessage(leave=pb.Leave(parameters_sha256=bytes(32)))
-        if asked.ask == pb.Next.WAIT:
-            return None
-        x = self._mine["x"][t, i] if asked.ask == pb.Next.FEATURES else self._mine["x_val"][t]
-        return pb.UserMessage(features=pb.Features(key=asked.key, features=tensor(x)))
-
-    def _judged(self, said: pb.Outputs) -> pb.UserMessage:
-        t, i = said.key.round, said.key.slot
-        error = np.frombuffer(said.outputs.data, "<f8") - (
-            self._mine["y_val"][t] if i == SLOTS else self._mine["y"][t, i]
-        )
-        loss = float((error**2).mean())
-        if i == SLOTS:
-            return pb.UserMessage(report=pb.Report(key=said.key, loss=loss))
-        gradient = tensor(2 * error[:, None] / len(error))
-        return pb.UserMessage(feedback=pb.Feedback(key=said.key, loss=loss, gradient=gradient))
-
-
-async def live(address: str, user: int) -> str:
-    """The status that the stream ends with."""
-    foreigner = Foreigner(data(user))
-    async with grpc.aio.insecure_channel(address) as channel:
-        stream: Any = channel.stream_stream(METHOD)()
-        await stream.write(join(user=f"u{user}"))
-        while not (message := pb.EdgeMessage.FromString(await stream.read())).HasField("goodbye"):
-            if answer := foreigner.answer(message):
-                await stream.write(answer.SerializeToString())
-        await stream.done_writing()
-        code: grpc.StatusCode = await stream.code()
-        return code.name
 
 
 def against_an_edge(design: Blueprint, test: Callable[[str, Cell], Awaitable[None]]) -> None:
@@ -107,23 +65,47 @@ def against_an_edge(design: Blueprint, test: Callable[[str, Cell], Awaitable[Non
     asyncio.run(go())
 
 
-def test_a_user_written_from_the_page_takes_part(tmp_path: Path) -> None:
+async def beside_the_example(design: Blueprint, step: Step, hooks: Hooks, file: Path) -> Outcome:
+    """u0 is the example's process, u1 and u2 are ours."""
+    cell = Cell(design.plan, hooks.on_event, hooks.stop)
+    rounds = build_rounds(design, step, cell, OneThread(1), hooks.on_round, hooks.on_event)
+    server = await serve(cell, "127.0.0.1")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    words = [EXAMPLE, server.address, design.plan.run, "u0", file]
+    example = await asyncio.create_subprocess_exec(sys.executable, *words, env=environment)
+    try:
+        ours = host([build_session(design, k) for k in (1, 2)], server.address, design.plan)
+        async with asyncio.timeout(60):
+            users, _, code = await asyncio.gather(rounds.run(), ours, example.wait())
+        assert code == 0
+    finally:
+        await server.stop()
+    return Outcome(rounds.model.digest(), users, cell.stopping)
+
+
+def test_the_example_of_the_page_trains_beside_ours_to_the_digest_of_ours_alone(tmp_path: Path) -> None:
     scenario = tree(tmp_path)
-    ours = runs.run(tmp_path, scenario).folder
-    design = blueprint(runs.loaded(tmp_path, scenario).scenario, "kernel")
-    records: list[RoundRecord] = []
+    expected = runs.run(tmp_path, scenario)
+    part = parts_of(runs.loaded(tmp_path, scenario, "grpc"), tmp_path / "beside")[0]
+    claim(part.folder)
 
-    async def test(address: str, cell: Cell) -> None:
-        rounds = build_rounds(design, Step(STEP), cell, OneThread(1), records.append, lambda _event: None)
-        _, *ends = await asyncio.gather(rounds.run(), live(address, 0), live(address, 1))
-        assert ends == ["OK", "OK"]
+    def go(design: Blueprint, step: Step, hooks: Hooks) -> Outcome:
+        return asyncio.run(beside_the_example(design, step, hooks, tmp_path / "u0.npz"))
 
-    against_an_edge(design, test)
-    losses, weights = (np.concatenate([getattr(r, name) for r in records]).ravel() for name in ("loss", "weight"))
-    np.testing.assert_allclose(losses, runs.slots(ours)["loss"], rtol=1e-12)
-    np.testing.assert_allclose(weights, runs.slots(ours)["weight"], rtol=1e-12)
-    validation = np.concatenate([record.val_loss for record in records])
-    np.testing.assert_allclose(validation, runs.rounds(ours)["val_loss"], rtol=1e-12)
+    result = finished(part, Recorder(part.folder, part.name, part.design), Way(go), Watcher())
+    assert result.digest == expected.digest
+    assert result.digest is not None
+    ours, theirs = runs.rounds(expected.folder), runs.rounds(part.folder)
+    np.testing.assert_allclose(theirs["val_loss"], ours["val_loss"], rtol=1e-12)
+    assert runs.slots(part.folder)["weight"].std() > 0
+
+
+def test_the_example_has_a_hundred_lines_and_nothing_of_ours_but_the_messages() -> None:
+    text = EXAMPLE.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 100
+    imported = {name.partition(".")[0] for name in re.findall(r"^(?:from|import) ([\w.]+)", text, re.MULTILINE)}
+    assert imported - sys.stdlib_module_names == {"grpc", "numpy", "protos"}
+    assert re.findall(r"^from protos.*", text, re.MULTILINE) == ["from protos import edge_pb2 as pb"]
 
 
 def too_large(design: Blueprint) -> bytes:

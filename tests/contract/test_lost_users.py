@@ -116,16 +116,27 @@ def test_a_silent_user_costs_patience_and_no_more(tmp_path: Path, monkeypatch, t
     )
 
 
-def test_a_user_that_closes_its_stream_is_lost(tmp_path: Path, monkeypatch) -> None:
-    async def live_a_while(session, channel, turn) -> None:
+@pytest.mark.parametrize(
+    ("policy", "said"),
+    [
+        ({"on_user_failure": "fail"}, "user 'user_01' was lost in round 0, slot 2: it closed its stream"),
+        (
+            {"patience": 0.5},
+            "no answer from 'user_01' in round 0, slot 2 within patience (0.5 s); "
+            "'user_01' was lost and did not come back: it closed its stream",
+        ),
+    ],
+    ids=["fail", "wait"],
+)
+def test_a_user_that_closes_its_stream_is_lost(tmp_path: Path, monkeypatch, policy: runs.Tree, said: str) -> None:
+    async def live_a_while(session, *rest) -> None:
         if session.name == "user_01":
-            await asyncio.wait_for(live(Deaf(session), channel, turn), 5)
+            await asyncio.wait_for(live(Deaf(session), *rest), 5)
         else:
-            await live(session, channel, turn)
+            await live(session, *rest)
 
     monkeypatch.setattr(sim.local, "live", live_a_while)
-    line = fails(tmp_path, TREE, "grpc")
-    assert line.startswith("kernel: user 'user_01' was lost in round 0, slot 2: it closed its stream")
+    assert fails(tmp_path, {**TREE, **policy}, "grpc") == f"kernel: {said}"
 
 
 class Deaf:
@@ -134,18 +145,18 @@ class Deaf:
     together = False
 
     def __init__(self, session: Any):
-        self._session, self._heard = session, 0
+        self._session, self.heard = session, 0
         self.name = session.name
 
     @property
     def done(self) -> bool:
-        return self._heard == 4
+        return self.heard == 4
 
     def join(self) -> bytes:
         return self._session.join()
 
     def react(self, data: bytes) -> Iterator[bytes]:
-        self._heard += 1
+        self.heard += 1
         if not self.done:
             yield from self._session.react(data)
 
@@ -160,7 +171,7 @@ def host_processes() -> list[psutil.Process]:
 
 
 def test_a_killed_host_process_ends_the_run_on_ray(tmp_path: Path, run_on_ray, cluster) -> None:
-    tree = runs.kernel(many=4, rounds=100_000, slots=20, hosts=2)
+    tree = runs.kernel(many=4, rounds=100_000, slots=20, hosts=2, on_user_failure="fail")
     killed: list[int] = []
 
     def kill(_record: RoundRecord) -> None:

@@ -212,7 +212,8 @@ def test_a_user_that_hangs_up_between_its_features_and_its_leave_is_lost(
 ) -> None:
     """Features that were on their way when all were told to leave are no Leave."""
     monkeypatch.setattr(user_client.session, "RIDING", 0)
-    asyncio.run(hang_up(sim.build.blueprint(runs.loaded(tmp_path, runs.kernel(many=1)).scenario, "run")))
+    tree = runs.kernel(many=1, on_user_failure="fail")
+    asyncio.run(hang_up(sim.build.blueprint(runs.loaded(tmp_path, tree).scenario, "run")))
 
 
 async def hang_up(design: sim.build.Blueprint) -> None:
@@ -229,7 +230,7 @@ async def hang_up(design: sim.build.Blueprint) -> None:
     cell.acknowledge(0, 0, [None])
     assert line.heard[-1].acknowledgement.next.ask == pb.Next.LEAVE
     cell.receive(k, following)
-    cell.hang_up(k)
+    cell.hang_up(k, line)
     assert [event["event"] for event in events] == ["join", "lost"]
     with pytest.raises(RunFailed, match=r"user 'user_00' was lost in round 0, slot 0: it closed its stream"):
         await cell.farewell()

@@ -217,7 +217,7 @@ def test_stopped_again_and_again_it_ends_at_the_same_bits(tmp_path: Path, per: s
 
 
 def test_killed_it_ends_at_the_same_bits(tmp_path: Path) -> None:
-    tree = {**TREES["slot"], "rounds": 30}
+    tree = {**TREES["slot"], "rounds": 30, "checkpoints": {"seconds": 0}}
     whole = runs.run(tmp_path / "whole", tree)
     with started(runs.write(tmp_path, tree), tmp_path / "out", "grpc") as process:
         wait_for(tmp_path / "out", 3)

@@ -18,6 +18,8 @@ WRONG = {
     "features NaN": ("features", tampering.value(NAN), "features", "nan at index [0, 1]"),
     "features shape": ("features", tampering.one_row_more, "features", "shape is [3, 3], expected [2, 3]"),
     "features rank": ("features", tampering.flat, "features", "shape is [6], expected [2, 3]"),
+    "features bomb": ("features", tampering.shape_bomb, "features", "shape is [1048576, 1048576], expected [2, 3]"),
+    "gradient bomb": ("feedback", tampering.shape_bomb, "gradient", "shape is [1048576, 1048576], expected [2, 1]"),
     "features dtype": ("features", tampering.other_dtype, "features", "dtype is float32, expected float64"),
     "features no dtype": ("features", tampering.no_dtype, "features", "dtype number 0 is unknown"),
     "features short": ("features", tampering.short, "features", "47 bytes of data, expected 48"),

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,8 +33,11 @@ from sim.step import Step
 
 ROOT = Path(__file__).parents[2]
 TIMES = {"t_slot", "t_user", "t_edge"}
-EAGER = "import sys; from sim import checkpoints as c; c.PAUSE = c.LEAST = 0; from sim.cli import main; main()"
-"""The command, with a checkpoint after every round."""
+EAGER = "from sim import checkpoints; checkpoints.LEAST = 0; from sim.cli import main; main()"
+"""The command, which may take all its time for checkpoints."""
+ROUNDS: runs.Tree = {"seconds": 0, "slots": 1000}
+SLOTS: runs.Tree = {"seconds": 0}
+"""A checkpoint after every round, or slot."""
 
 
 def deep(**changes: Any) -> runs.Tree:
@@ -111,6 +114,53 @@ def test_stopped_after_a_round_and_resumed_it_ends_at_the_same_bits(tmp_path: Pa
     assert not (result.folder / "checkpoints/rows.f64").exists()
 
 
+def fresh() -> runs.Tree:
+    """Heads that begin anew in every round."""
+    tree = deep(record={"parameters": True})
+    for user in tree["users"]:
+        user["head"] = {"kind": "linear", "step": 0.1, "start": "fresh"}
+    return tree
+
+
+IN_A_ROUND = {
+    **TREES,
+    "fresh heads": fresh(),
+    "on air, recorded": on_air(record={"parameters": True}),
+    "frozen, drawn by slot": runs.kernel(many=5, rounds=5, slots=4, participation={"users": 3, "per": "slot"}),
+    "ahead": runs.changed(learned(), trunk=True),
+}
+
+
+@pytest.mark.parametrize("name", IN_A_ROUND)
+def test_stopped_in_a_round_it_goes_on_at_its_slot(tmp_path: Path, name: str) -> None:
+    """Again and again, on one transport after the other, so that every kind of slot is a last one."""
+    tree = IN_A_ROUND[name]
+    whole = runs.run(tmp_path / "whole", tree)
+    slots = tree["slots"]
+    run_scenario(runs.loaded(tmp_path, tree), tmp_path / "out", None, Watcher(stop=stop_after(slots + 1)))
+    for transport, more in (("grpc", 1), ("memory", 2), ("grpc", slots), ("memory", slots - 1)):
+        result = resume_run(tmp_path / "out", transport, None, Watcher(stop=stop_after(more)))
+        assert result.status == "stopped"
+    result = resume_run(tmp_path / "out", "grpc", None, Watcher())
+    places = [(event["round"], event["slot"]) for event in runs.events(result.folder, "resumed")]
+    done = np.cumsum([slots + 1, 1, 2, slots, slots - 1]).tolist()
+    assert places == [divmod(count, slots) if count % slots else (count // slots - 1, slots) for count in done]
+    assert result.digest == whole.digest
+    same(result.folder, whole.folder)
+
+
+def stop_after(slots: int) -> Callable[[], bool]:
+    """A wish to stop at the end of so many slots; it is asked for once in each."""
+    asked = 0
+
+    def stop() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked >= slots
+
+    return stop
+
+
 @pytest.mark.parametrize("step", ["theory", "guess"])
 def test_what_the_theory_learned_goes_on(tmp_path: Path, step: str) -> None:
     tree = theory(tmp_path / "data", step)
@@ -142,7 +192,7 @@ def test_stopped_again_and_again(tmp_path: Path) -> None:
         def stop() -> bool:
             nonlocal asked
             asked += 1
-            return asked > 5
+            return asked > 3
 
         assert resume_run(tmp_path / "out", transport, None, Watcher(stop=stop)).status == "stopped"
     result = resume_run(tmp_path / "out", None, None, Watcher())
@@ -150,20 +200,23 @@ def test_stopped_again_and_again(tmp_path: Path) -> None:
     same(result.folder, whole.folder)
 
 
-def test_with_a_checkpoint_after_every_round_nothing_else_changes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_on_ray
+@pytest.mark.parametrize(("name", "pace"), [("deep", ROUNDS), ("deep", SLOTS), ("ahead", SLOTS)])
+def test_with_a_checkpoint_after_every_round_or_slot_nothing_else_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_on_ray, name: str, pace: runs.Tree
 ) -> None:
-    monkeypatch.setattr(checkpoints, "PAUSE", 0)
     monkeypatch.setattr(checkpoints, "LEAST", 0)
-    tree = deep()
-    found = [run_on_ray(tmp_path / name, tree, name) for name in ("memory", "grpc", "ray")]
-    assert len({result.digest for result in found}) == 1
+    tree = {**IN_A_ROUND[name], "rounds": 3, "checkpoints": pace}
+    whole = runs.run(tmp_path / "whole", {**tree, "checkpoints": {}})
+    found = [run_on_ray(tmp_path / transport, tree, transport) for transport in ("memory", "grpc", "ray")]
+    places = [(t, i) for t in range(3) for i in range(tree["slots"] if pace == SLOTS else 1)][1:]
     for result in found:
-        assert [event["round"] for event in runs.events(result.folder, "checkpoint")] == [1, 2, 3, 4]
-        assert sorted(path.name for path in (result.folder / "checkpoints").iterdir()) == [
-            "000000002", "000000003", "000000004",
-        ]  # fmt: skip
-    states = [(result.folder / "checkpoints/000000004/users.safetensors").read_bytes() for result in found]
+        assert result.digest == whole.digest
+        same(result.folder, whole.folder)
+        assert [(event["round"], event["slot"]) for event in runs.events(result.folder, "checkpoint")] == places
+    kept = [f"{t:05d}{i:07d}" for t, i in places[-3:]]
+    for result in found:
+        assert sorted(path.name for path in (result.folder / "checkpoints").iterdir()) == kept
+    states = [(result.folder / f"checkpoints/{kept[-1]}/users.safetensors").read_bytes() for result in found]
     assert states[0] == states[1] == states[2]
 
 
@@ -199,7 +252,7 @@ def started(file: Path, out: Path, transport: str) -> Iterator[subprocess.Popen[
 
 def wait_for(out: Path, rounds: int) -> None:
     deadline = time.monotonic() + 60
-    while all(int(path.name) < rounds for path in (out / "checkpoints").glob("0*")):
+    while all(int(path.name) // 10**7 < rounds for path in (out / "checkpoints").glob("0*")):
         assert time.monotonic() < deadline, "no checkpoint came"
         time.sleep(0.005)
 
@@ -209,7 +262,7 @@ LONG = 40
 
 @pytest.mark.parametrize("moment", [0.0, 0.013, 0.037, 0.071, 0.11])
 def test_killed_it_ends_at_the_same_bits(tmp_path: Path, moment: float) -> None:
-    tree = runs.changed(on_air(record={"parameters": True}), rounds=LONG)
+    tree = runs.changed(on_air(record={"parameters": True}, checkpoints=SLOTS), rounds=LONG)
     whole = runs.run(tmp_path / "whole", tree)
     with started(runs.write(tmp_path, tree), tmp_path / "out", "memory") as process:
         wait_for(tmp_path / "out", 3)
@@ -222,8 +275,8 @@ def test_killed_it_ends_at_the_same_bits(tmp_path: Path, moment: float) -> None:
     same(result.folder, whole.folder)
 
 
-def test_interrupted_it_keeps_its_last_whole_round(tmp_path: Path) -> None:
-    tree = runs.changed(on_air(), rounds=LONG)
+def test_interrupted_it_keeps_its_last_slot(tmp_path: Path) -> None:
+    tree = runs.changed(on_air(checkpoints=ROUNDS), rounds=LONG)
     whole = runs.run(tmp_path / "whole", tree)
     with started(runs.write(tmp_path, tree), tmp_path / "out", "grpc") as process:
         wait_for(tmp_path / "out", 2)
@@ -233,7 +286,7 @@ def test_interrupted_it_keeps_its_last_whole_round(tmp_path: Path) -> None:
     assert f"go on with: equiran resume {tmp_path / 'out'}" in said
     rounds = len({*runs.rounds(tmp_path / "out")["round"]})
     saved = sorted((tmp_path / "out/checkpoints").glob("0*"))
-    assert int(saved[-1].name) == rounds
+    assert int(saved[-1].name) // 10**7 == rounds
     result = resume_run(tmp_path / "out", "memory", None, Watcher())
     assert result.digest == whole.digest
     same(result.folder, whole.folder)
@@ -242,7 +295,7 @@ def test_interrupted_it_keeps_its_last_whole_round(tmp_path: Path) -> None:
 @pytest.mark.parametrize("who", ["ray::HostActor", "ray::EdgeActor"])
 def test_a_process_of_ray_is_killed(tmp_path: Path, who: str) -> None:
     """The run ends with one line that names who died, and goes on from its last checkpoint."""
-    tree = runs.changed(deep(), rounds=60)
+    tree = runs.changed(deep(checkpoints=ROUNDS, on_user_failure="fail"), rounds=60)
     with started(runs.write(tmp_path, tree), tmp_path / "out", "ray") as process:
         wait_for(tmp_path / "out", 3)
         os.kill(_descendant(process.pid, who), signal.SIGKILL)
@@ -286,10 +339,10 @@ def damaged(folder: Path, name: str, number: int | None = None) -> Path:
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoints, "PAUSE", 0)
     monkeypatch.setattr(checkpoints, "LEAST", 0)
-    whole, notes = runs.run(tmp_path / "whole", deep()), list[str]()
-    stopped(tmp_path, deep(), 3)
+    tree = deep(checkpoints=ROUNDS)
+    whole, notes = runs.run(tmp_path / "whole", tree), list[str]()
+    stopped(tmp_path, tree, 3)
     at = damaged(tmp_path / "out", "users.safetensors")
     result = resume_run(tmp_path / "out", None, None, Watcher(on_note=notes.append))
     assert notes[0].startswith(f"note: {at} is damaged: its SHA-256")
@@ -365,7 +418,8 @@ def test_data_that_were_changed_are_refused(tmp_path: Path) -> None:
 
 def test_killed_while_it_writes_its_end_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything is there but the last word: the rows stay until the manifest says done."""
-    whole = runs.run(tmp_path / "whole", deep())
+    tree = deep(checkpoints=ROUNDS)
+    whole = runs.run(tmp_path / "whole", tree)
     real = Recorder._manifest
 
     def cut(self: Recorder, status: str, *args: Any) -> None:
@@ -374,25 +428,23 @@ def test_killed_while_it_writes_its_end_it_goes_on(tmp_path: Path, monkeypatch: 
         real(self, status, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoints, "PAUSE", 0)
         patch.setattr(Recorder, "_manifest", cut)
         with pytest.raises(SystemExit):
-            run_scenario(runs.loaded(tmp_path, deep()), tmp_path / "out", None, Watcher())
+            run_scenario(runs.loaded(tmp_path, tree), tmp_path / "out", None, Watcher())
     result = resume_run(tmp_path / "out", None, None, Watcher())
     assert result.digest == whole.digest
     same(result.folder, whole.folder)
 
 
 @pytest.mark.parametrize("transport", ["memory", "grpc", "ray"])
-def test_a_user_that_dies_at_a_boundary_ends_the_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_on_ray, transport: str
-) -> None:
+def test_a_user_that_dies_at_a_boundary_ends_the_run(tmp_path: Path, run_on_ray, transport: str) -> None:
     """On the last acknowledgement of a round, a gradient that bfloat16 cannot hold, while the round is to be saved."""
-    monkeypatch.setattr(checkpoints, "PAUSE", 0)
     x, y = np.ones((3, 1, 2, 2, 3)), np.zeros((3, 1, 2, 2))
     y[:, :, 0] = 1e150
     edge_ = edge(BASE) | {"encoder": {"kind": "linear", "initial": "default"}, "meta": {"rule": "continue"}}
-    tree = runs.arrays(tmp_path, x, y, edge=edge_, compression={"acknowledgement": "bfloat16"}, patience=5.0)
+    tree = runs.arrays(
+        tmp_path, x, y, edge=edge_, compression={"acknowledgement": "bfloat16"}, patience=5.0, checkpoints=ROUNDS
+    )
     for user in tree["users"]:
         user["front"] = {"kind": "mlp", "width": 3, "step": 1e-300}
     for _ in range(3):
@@ -445,19 +497,18 @@ def test_an_aggregator_of_ones_own_goes_on_with_its_state(tmp_path: Path) -> Non
 
 
 class Hoarding(Counting):
-    """An aggregator of one's own whose state holds what no checkpoint can."""
-
-    def start(self, users: int) -> "Kept":
-        return replace(super().start(users), seen={"slots": 0, "who": {"u0"}})
+    """An aggregator of one's own whose state holds, from the third slot on, what no checkpoint can."""
 
     def step(self, state: State, slot: Slot) -> State:
-        assert isinstance(state, Kept)
-        return replace(state, slot=state.slot + 1)
+        after = super().step(state, slot)
+        assert isinstance(after, Kept)
+        late = after.seen["slots"] > 2
+        return replace(after, seen={**after.seen, "who": {"u0"}}) if late else after  # type: ignore[dict-item]
 
 
 def hoarded() -> runs.Tree:
     own = {"kind": f"{__name__}:Hoarding", "u_min": 1.0, "u_max": 3.3}
-    return runs.changed(deep(), edge__aggregator=own)
+    return runs.changed(deep(checkpoints=ROUNDS), edge__aggregator=own)
 
 
 def check_not_saved(events: list[dict[str, Any]]) -> None:
@@ -468,10 +519,7 @@ def check_not_saved(events: list[dict[str, Any]]) -> None:
 
 
 @pytest.mark.parametrize("transport", ["memory", "grpc"])
-def test_a_state_that_cannot_be_saved_is_an_event_and_the_run_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, transport: str
-) -> None:
-    monkeypatch.setattr(checkpoints, "PAUSE", 0)
+def test_a_state_that_cannot_be_saved_is_an_event_and_the_run_goes_on(tmp_path: Path, transport: str) -> None:
     result = runs.run(tmp_path, hoarded(), transport)
     assert result.status == "done"
     check_not_saved(runs.events(result.folder))
@@ -482,7 +530,7 @@ def test_so_it_is_at_the_edge_of_a_cluster(tmp_path: Path) -> None:
     recipe = to_recipe(blueprint(runs.loaded(tmp_path, hoarded()).scenario, "run"), Step(0.1))
 
     async def lived() -> News:
-        edge, users = EdgeActor(recipe, pace=(0, 0)), HostActor(recipe, [0, 1, 2])
+        edge, users = EdgeActor(recipe), HostActor(recipe, [0, 1, 2])
         address = await edge.listen("127.0.0.1")
         assert await users.prepare() == b""
         said, _ = await asyncio.gather(users.live(address), edge.run())
@@ -496,14 +544,15 @@ def test_so_it_is_at_the_edge_of_a_cluster(tmp_path: Path) -> None:
 
 
 def test_a_host_whose_users_are_gone_waits_for_no_boundary(tmp_path: Path) -> None:
-    """`kept` of a round that its users never reach is empty, at once."""
+    """`states` of users that wait for the end of a slot, and will never hear of it, is empty at once."""
     recipe = to_recipe(blueprint(runs.loaded(tmp_path, deep()).scenario, "run"), Step(0.1))
 
-    async def kept() -> bytes:
+    async def states() -> bytes:
         users = HostActor(recipe, [0, 1])
         await users.prepare()
-        waiting = asyncio.create_task(users.kept(1))
+        users._sessions[1].settled = False
+        waiting = asyncio.create_task(users.states())
         assert b"failed" in await users.live("127.0.0.1:1")
         return await asyncio.wait_for(waiting, 5)
 
-    assert asyncio.run(kept()) == b""
+    assert asyncio.run(states()) == b""

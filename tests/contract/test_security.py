@@ -27,7 +27,7 @@ from protos.frames import Parcel, framed
 from sim.certificate_folder import issue
 from sim.certificates import Authority, Pair
 from sim.certs import certs
-from sim.ray_environment import short_tmp
+from sim.litter import short_tmp
 from sim.runner import BadScenario, RunError
 from sim.scenario import ScenarioErrors
 from user_client.credentials import NOTHING, Certificate, Credentials, Token
@@ -194,7 +194,7 @@ def test_a_failing_run_does_not_tell_its_token(tmp_path: Path, token: Path, monk
 @pytest.mark.parametrize("word", ["", "short", "two words that are long enough", "ünïcödé-" * 4, "x" * 1025])
 def test_a_token_that_is_none_is_refused_without_being_shown(tmp_path: Path, token: Path, word: str) -> None:
     token.write_text(word, encoding="utf-8")
-    with pytest.raises(Exception, match="holds no token: 16 to 1024 visible ASCII characters") as caught:
+    with pytest.raises(ScenarioErrors, match="holds no token: 16 to 1024 visible ASCII characters") as caught:
         runs.loaded(tmp_path, {**TREE, "security": {"kind": "token", "file": str(token)}})
     assert not word or word not in str(caught.value)
 
@@ -289,7 +289,10 @@ def test_a_revoked_user_is_put_out_and_not_let_in_again(tmp_path: Path) -> None:
         code, details = await joined(address, shows(ALICE))
         assert (code, details) == ("PERMISSION_DENIED", "the certificate of 'a' was revoked")
         assert await ended(calls["a"]) == ("PERMISSION_DENIED", "the certificate of 'a' was revoked")
-        assert (await joined(address, shows(again)))[0] == "ALREADY_EXISTS", "a new certificate is not revoked"
+        assert await joined(address, shows(again)) == (
+            "FAILED_PRECONDITION",
+            "user 'a' may not come back: the certificate of 'a' was revoked",
+        )
         assert not calls["b"].done()
         revoked.write_text("no fingerprint\n")
         code, details = await joined(address, shows(bob))
@@ -297,7 +300,7 @@ def test_a_revoked_user_is_put_out_and_not_let_in_again(tmp_path: Path) -> None:
         assert not calls["b"].done()
 
     lost = [event for event in served(by_certificate(revoked=revoked), body) if event["event"] == "lost"]
-    assert (lost[0]["user"], lost[0]["reason"]) == ("a", "its certificate was revoked")
+    assert (lost[0]["user"], lost[0]["reason"]) == ("a", "the certificate of 'a' was revoked")
 
 
 def test_a_list_of_revoked_certificates_that_cannot_be_read_stops_the_edge(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ SHIPPED = [name for name in FILES if name not in POWER]
 PROMISED = {
     "quickstart.yaml", "owo_fmtl/golden.yaml", "owo_fmtl/fig2_stochastic.yaml", "owo_fmtl/fig2_alternate.yaml",
     "owo_fmtl/fig2_random.yaml", "stress/conflict.yaml", "stress/half.yaml", "stress/pingpong_64_users.yaml",
-    "stress/crowd_of_many.yaml",
+    "stress/crowd_of_many.yaml", "stress/chaos.yaml",
     "cluster/rainbow.yaml", "cluster/ten_thousand.yaml", "power/beside_slots.yaml", "radio/trained_beside.yaml",
     "radio/compressed.yaml", "radio/deadline_pingpong.yaml",
 }  # fmt: skip
@@ -76,7 +76,7 @@ def test_it_runs_shortened(tmp_path: Path, name: str) -> None:
     assert len({one["digest"] for one in everyone}) == len(everyone)
     for one in everyone:
         assert (Path(one["dir"]) / "rounds.parquet").is_file()
-        assert one["rejected"] == 0
+        assert one["rejected"] == 0 or "fault" in one["events"]
 
 
 @pytest.mark.parametrize("name", POWER)

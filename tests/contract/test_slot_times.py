@@ -11,6 +11,8 @@ import runs
 import tampering
 from user_client.user import User
 
+pytestmark = pytest.mark.alone
+
 PAUSE = 0.05
 AHEAD = [{**runs.digits()["users"][0], "front": "none"}]
 """Its images are too large to ride with feedback."""

@@ -8,6 +8,7 @@ from test_end_to_end_reference import data
 
 import runs
 from sim.runner import BadScenario
+from sim.scenario import ScenarioErrors
 
 ETA = 0.05
 DEADLINE = 1.0
@@ -118,7 +119,7 @@ def test_trainable_fronts_take_no_step_when_late(tmp_path: Path, run_on_ray) -> 
 
 def test_stale_needs_a_deadline(tmp_path: Path) -> None:
     tree = {**late_tree(tmp_path, []), "deadline": None}
-    with pytest.raises(Exception, match="stale is for users who miss a deadline"):
+    with pytest.raises(ScenarioErrors, match="stale is for users who miss a deadline"):
         runs.loaded(tmp_path, tree)
 
 

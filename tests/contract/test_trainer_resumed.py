@@ -50,10 +50,9 @@ def test_at_a_pace_the_power_is_the_same_to_the_bit(tmp_path: Path, run_on_ray) 
 
 
 def test_stopped_in_the_middle_of_a_round_at_a_pace(tmp_path: Path, monkeypatch) -> None:
-    """A checkpoint of every round; the run is stopped in the middle of a round, while the trainer is ahead."""
-    monkeypatch.setattr(checkpoints, "PAUSE", 0)
+    """A checkpoint of every slot; the run is stopped in the middle of a round, while the trainer is ahead."""
     monkeypatch.setattr(checkpoints, "LEAST", 0)
-    tree = beside()
+    tree = {**beside(), "checkpoints": {"seconds": 0}}
     whole = runs.run(tmp_path / "whole", tree)
     seen = 0
 

@@ -30,8 +30,8 @@ FORKED = "Starting Ray client server failed"
 _COUNT = itertools.count()
 ENDLESS = {**LONG, "rounds": 1_000_000, "hosts": 1}
 
-if WHY := two_hosts.cannot():
-    pytestmark = pytest.mark.skip(reason=WHY)
+WHY = two_hosts.cannot()
+pytestmark = [pytest.mark.alone, pytest.mark.skipif(bool(WHY), reason=str(WHY))]
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +185,7 @@ def test_a_node_without_our_code_is_named(hosts: TwoHosts) -> None:
 
 
 def test_a_wire_that_stays_cut_ends_the_run(hosts: TwoHosts) -> None:
-    going = Going(hosts, ENDLESS, f"--address {ADDRESS}")
+    going = Going(hosts, {**ENDLESS, "on_user_failure": "fail"}, f"--address {ADDRESS}")
     going.under_way()
     hosts.cut()
     line = going.line(within=30)
@@ -212,22 +212,22 @@ def test_a_token_that_does_not_fit_is_one_line(hosts: TwoHosts, changes: dict[st
     assert said in line
 
 
+@pytest.mark.slow
 def test_behind_the_cut_nothing_is_left_either(hosts: TwoHosts) -> None:
-    until = time.monotonic() + 60
+    """Ray's own processes there give up first: a minute after they have noticed."""
+    until = time.monotonic() + 180
     while left(hosts.other):
         assert time.monotonic() < until
         time.sleep(0.2)
 
 
-def test_a_machine_that_dies_is_named_and_the_run_goes_on_elsewhere(hosts: TwoHosts, digest) -> None:
+def test_when_a_machine_dies_the_run_goes_on_elsewhere_by_itself(hosts: TwoHosts, digest) -> None:
     hosts.replace_other()
     going = Going(hosts, LONG, f"--address {ADDRESS}")
     going.under_way()
     hosts.other.die()
-    line = going.line(within=20)
-    assert line.startswith("kernel: ")
-    assert f"users 'user_00' to 'user_01' on node {OTHER}" in line
+    assert going.result(within=90)["digest"] == digest(LONG)
+    (event,) = runs.events(going.folder, "recovered")
+    assert f"users 'user_00' to 'user_01' on node {OTHER}" in event["reason"]
     assert not left(hosts.head)
-    resumed = hosts.equiran(f"resume {going.folder} --address {ADDRESS} --json --quiet")
-    assert json.loads(resumed.communicate(timeout=60)[0])["digest"] == digest(LONG)
     assert {*placed(going.folder).values()} == {HEAD}

@@ -46,12 +46,14 @@ class Conversation(RuleBasedStateMachine):
         self.senders = data.draw(st.sets(st.integers(0, count - 1)))
         self.attendance.ahead |= self.senders
         self.joined: set[int] = set()
-        self.over: set[int] = set()
+        self.ever: set[int] = set()
+        self.last: dict[int, list[tuple]] = {}
         self.asked: tuple | None = None
         self.before_leaving: tuple | None = None
         self.open: set[int] = set()
         self.answers: dict[int, tuple] = {}
         self.early: dict[int, tuple] = {}
+        self.owed: dict[int, list[tuple]] = {}
         self.sent = 0
 
     @rule(k=st.integers(0, 6))
@@ -59,15 +61,13 @@ class Conversation(RuleBasedStateMachine):
         name = f"u{k}"
         if name not in self.names:
             with pytest.raises(Refused, match="no user 'u") as refused:
-                self.attendance.join(name)
+                self.attendance.find(name)
             assert refused.value.code == "NOT_FOUND"
-        elif k in self.joined or k in self.over:
-            with pytest.raises(Refused, match="has joined already") as refused:
-                self.attendance.join(name)
-            assert refused.value.code == "ALREADY_EXISTS"
         else:
-            assert self.attendance.join(name) == k
+            assert self.attendance.find(name) == k
+            self.attendance.join(k)
             self.joined.add(k)
+            self.ever.add(k)
 
     @precondition(lambda self: self.joined)
     @rule(data=st.data())
@@ -75,7 +75,6 @@ class Conversation(RuleBasedStateMachine):
         k = data.draw(st.sampled_from(sorted(self.joined)))
         self.attendance.lose(k)
         self.joined.discard(k)
-        self.over.add(k)
 
     @rule(ask=ASKS, data=st.data())
     def expect(self, ask: tuple, data: st.DataObject) -> None:
@@ -98,6 +97,9 @@ class Conversation(RuleBasedStateMachine):
     def turn_to(self, ask: tuple, data: st.DataObject) -> None:
         filed = self.early if ask == self.due else {}
         self.open = data.draw(st.sets(st.sampled_from(range(len(self.names)))))
+        if ask == self.due:
+            for k in (self.answers.keys() & self.senders) - self.early.keys() - self.open:
+                self.owed.setdefault(k, []).append(ask)
         if ask[0] == "leave":
             self.before_leaving = self.due
         else:
@@ -130,13 +132,24 @@ class Conversation(RuleBasedStateMachine):
         self.sent += 1
         if said == self.asked and k in self.open and k not in self.answers:
             self.answers[k] = (k, made, self.sent)
-            assert self.attendance.receive(k, made, self.sent) == (len(self.answers) == len(self.open))
+            receipt = "last" if len(self.answers) == len(self.open) else "filed"
+            assert self.attendance.receive(k, made, self.sent) == receipt
         elif self.by_right(k, said):
             self.early[k] = (k, made, self.sent)
-            assert not self.attendance.receive(k, made, self.sent)
+            assert self.attendance.receive(k, made, self.sent) == "filed"
+        elif said in self.owed.get(k, [])[:1]:
+            del self.owed[k][0]
+            if said == self.due:
+                self.early[k] = (k, made, self.sent)
+            assert self.attendance.receive(k, made, self.sent) == ("filed" if said == self.due else "late")
+        elif said in self.last.get(k, []):
+            assert self.attendance.receive(k, made, self.sent) == "again"
+            return
         else:
             with pytest.raises(OutOfOrder, match=f"user 'u{k}' sent {said[0]}"):
                 self.attendance.receive(k, made, self.sent)
+            return
+        self.last[k] = [*self.last.get(k, []), said][-2:]
 
     def by_right(self, k: int, said: tuple) -> bool:
         """Once, from a sender, behind its feedback; when all were told to leave, from one that has not left yet."""
@@ -158,7 +171,8 @@ class Conversation(RuleBasedStateMachine):
         assert found.missing == [f"u{k}" for k in sorted(self.open - self.answers.keys())]
         assert found.complete == (self.answers.keys() == self.open)
         assert found.leaving == (self.asked is not None and self.asked[0] == "leave")
-        assert (found.present, found.gone) == (self.joined, self.over)
+        assert (found.present, found.joined) == (self.joined, self.ever)
+        assert found.assembled == (len(self.ever) == len(self.names))
 
 
 def test_any_conversation() -> None:
@@ -180,12 +194,11 @@ def test_the_error_says_what_was_asked(said: tuple, reason: str) -> None:
         attendance.receive(0, message(*said), 9)
 
 
-def test_a_duplicate_and_a_user_that_was_not_asked_are_told_so() -> None:
+def test_a_user_that_was_not_asked_is_told_so() -> None:
     attendance = Attendance(["a", "b"], slots=5)
     attendance.expect(("features", 0, 0), [0])
-    assert attendance.receive(0, message("features"), 9)
-    with pytest.raises(OutOfOrder, match="which it has sent"):
-        attendance.receive(0, message("features"), 9)
+    assert attendance.receive(0, message("features"), 9) == "last"
+    assert attendance.receive(0, message("features"), 9) == "again"
     with pytest.raises(OutOfOrder, match="the edge asked for nothing from it now"):
         attendance.receive(1, message("features"), 9)
 
@@ -200,13 +213,13 @@ def asked_for_feedback(slot: int = 0) -> Attendance:
 
 def test_features_sent_ahead_are_there_when_they_are_asked_for() -> None:
     attendance = asked_for_feedback()
-    assert not attendance.receive(0, message("feedback", 1, 0), 20)
-    assert not attendance.receive(0, message("features", 1, 1), 30)
-    assert attendance.receive(1, message("feedback", 1, 0), 20)
+    assert attendance.receive(0, message("feedback", 1, 0), 20) == "filed"
+    assert attendance.receive(0, message("features", 1, 1), 30) == "filed"
+    assert attendance.receive(1, message("feedback", 1, 0), 20) == "last"
     assert [said.size for said in attendance.answers] == [20, 20]
     attendance.expect(("features", 1, 1), [0, 1])
     assert attendance.missing == ["b"]
-    assert attendance.receive(1, message("features", 1, 1), 31)
+    assert attendance.receive(1, message("features", 1, 1), 31) == "last"
     assert [(said.k, said.size) for said in attendance.answers] == [(0, 30), (1, 31)]
 
 
@@ -217,9 +230,9 @@ def test_features_sent_ahead_are_there_when_they_are_asked_for() -> None:
         ([("feedback", 1, 0), ("features", 1, 2)], "sent features of round 1, slot 2"),
         ([("feedback", 1, 0), ("features", 2, 1)], "sent features of round 2, slot 1"),
         ([("feedback", 1, 0), ("feedback", 1, 1)], "sent feedback of round 1, slot 1"),
-        ([("feedback", 1, 0), ("features", 1, 1), ("features", 1, 1)], "which it has sent"),
+        ([("feedback", 1, 0), ("features", 1, 1), ("features", 1, 0)], "which it has sent"),
     ],
-    ids=["before its feedback", "two slots on", "of another round", "feedback", "twice"],
+    ids=["before its feedback", "two slots on", "of another round", "feedback", "of a slot before"],
 )
 def test_what_is_not_ahead_by_right_is_out_of_order(said: list[tuple], reason: str) -> None:
     attendance = asked_for_feedback()
@@ -248,22 +261,21 @@ def test_features_on_their_way_when_all_are_told_to_leave_are_dropped_once() -> 
     for k in (0, 1):
         attendance.receive(k, message("feedback", 1, 0), 9)
     attendance.expect(("leave", 0, 0), [0, 1])
-    assert not attendance.receive(0, message("features", 1, 1), 9)
+    assert attendance.receive(0, message("features", 1, 1), 9) == "filed"
     assert attendance.answers == []
-    with pytest.raises(OutOfOrder, match="user 'a' sent features"):
-        attendance.receive(0, message("features", 1, 1), 9)
-    assert not attendance.receive(0, message("leave"), 9)
-    assert attendance.receive(1, message("leave"), 9)
+    assert attendance.receive(0, message("features", 1, 1), 9) == "again"
+    assert attendance.receive(0, message("leave"), 9) == "filed"
+    assert attendance.receive(1, message("leave"), 9) == "last"
     assert [said.k for said in attendance.answers] == [0, 1]
 
 
-def test_features_that_came_before_the_call_to_leave_may_not_come_again() -> None:
+def test_features_that_came_before_the_call_to_leave_do_not_count_again() -> None:
     attendance = asked_for_feedback()
     attendance.receive(0, message("feedback", 1, 0), 9)
     attendance.receive(0, message("features", 1, 1), 9)
     attendance.expect(("leave", 0, 0), [0, 1])
-    with pytest.raises(OutOfOrder, match="user 'a' sent features"):
-        attendance.receive(0, message("features", 1, 1), 9)
+    assert attendance.receive(0, message("features", 1, 1), 9) == "again"
+    assert attendance.answers == []
 
 
 def test_nothing_follows_a_leave() -> None:
@@ -284,6 +296,22 @@ def test_what_came_ahead_from_a_user_that_is_not_asked_after_all_does_not_count(
     assert attendance.missing == ["b"]
 
 
+def test_what_was_said_last_may_be_said_again_and_is_taken_once() -> None:
+    attendance = asked_for_feedback()
+    first, again = message("feedback", 1, 0), message("feedback", 1, 0)
+    assert attendance.receive(0, first, 20) == "filed"
+    assert attendance.receive(0, message("features", 1, 1), 30) == "filed"
+    assert attendance.receive(0, again, 20) == "again"
+    assert attendance.receive(1, message("feedback", 1, 0), 20) == "last"
+    attendance.expect(("features", 1, 1), [0])
+    assert attendance.receive(0, message("features", 1, 1), 30) == "again"
+    attendance.expect(("feedback", 1, 1), [0])
+    assert attendance.receive(0, message("features", 1, 1), 30) == "again"
+    assert attendance.receive(0, message("feedback", 1, 1), 30) == "last"
+    with pytest.raises(OutOfOrder, match="user 'a' sent feedback of round 1, slot 0"):
+        attendance.receive(0, message("feedback", 1, 0), 20)
+
+
 def both(t: int, i: int, then: int) -> pb.UserMessage:
     """Feedback of slot i with features of slot `then`."""
     said = message("feedback", t, i)
@@ -298,8 +326,8 @@ def test_features_that_ride_with_feedback_are_filed_and_weighed_by_themselves() 
     parts = pb.UserMessage(feedback=said.feedback), pb.UserMessage(features=said.ahead)
     alone = [part.ByteSize() for part in parts]
     assert len(said.SerializeToString()) == sum(alone)
-    assert not attendance.receive(0, said, sum(alone))
-    assert attendance.receive(1, message("feedback", 1, 0), 20)
+    assert attendance.receive(0, said, sum(alone)) == "filed"
+    assert attendance.receive(1, message("feedback", 1, 0), 20) == "last"
     assert [one.size for one in attendance.answers] == [alone[0], 20]
     attendance.expect(("features", 1, 1), [0])
     assert attendance.complete
@@ -310,7 +338,7 @@ def test_what_rides_completes_a_slot_only_once() -> None:
     attendance = Attendance(["a"], slots=3)
     attendance.ahead.add(0)
     attendance.expect(("feedback", 1, 0), [0])
-    assert attendance.receive(0, both(1, 0, 1), 300)
+    assert attendance.receive(0, both(1, 0, 1), 300) == "last"
 
 
 @pytest.mark.parametrize(
@@ -323,8 +351,11 @@ def test_what_rides_completes_a_slot_only_once() -> None:
     ids=["did not say so", "two slots on", "another slot's feedback"],
 )
 def test_what_may_not_ride_is_out_of_order(k: int, said: pb.UserMessage, reason: str) -> None:
+    attendance = asked_for_feedback()
+    before = attendance.answers, attendance.missing
     with pytest.raises(OutOfOrder, match=reason):
-        asked_for_feedback().receive(k, said, 300)
+        attendance.receive(k, said, 300)
+    assert (attendance.answers, attendance.missing) == before, "nothing of it is filed"
 
 
 def test_nothing_rides_with_anything_but_feedback() -> None:

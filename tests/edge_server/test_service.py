@@ -13,28 +13,30 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from edge_server.attendance import Refused
 from edge_server.cell import Cell
 from edge_server.judge import RunFailed
+from edge_server.listening import PortTaken
 from edge_server.messages import require_hash
 from edge_server.plan import RunPlan, UserPlan
-from edge_server.service import EdgeServer, PortTaken, serve
-from protos import LIVE, PROTOCOL
+from edge_server.service import EdgeServer, serve
+from protos import LIVE, PROTOCOL, TRUNK
 from protos import edge_pb2 as pb
+from siege import raw
 
 USER = {"l_max": 4.0, "dtype": torch.float64, "feature_shape": (3,), "output_shape": (1,), "batch": 2}
 JOIN = {"protocol": PROTOCOL, "run": "r", "user": "a", "dtype": pb.FLOAT64, "feature_shape": [3], "batch": 2}
 Body = Callable[[str, Cell], Coroutine[Any, Any, None]]
 
 
-def plan(*names: str) -> RunPlan:
+def plan(*names: str, **changes: Any) -> RunPlan:
     users = [UserPlan(name=name, validation_batch=0, trainable_front=False, **USER) for name in names]
-    return RunPlan("r", rounds=1, slots=1, users=tuple(users), patience=5.0)
+    return RunPlan("r", rounds=1, slots=1, users=tuple(users), **{"patience": 5.0, **changes})
 
 
-def served(body: Body, *names: str) -> list[dict]:
+def served(body: Body, *names: str, **changes: Any) -> list[dict]:
     """Runs `body` against a listening edge; the events."""
     events: list[dict] = []
 
     async def go() -> None:
-        cell = Cell(plan(*(names or ("a", "b"))), events.append, lambda: False)
+        cell = Cell(plan(*(names or ("a", "b")), **changes), events.append, lambda: False)
         server = await serve(cell, "127.0.0.1")
         try:
             async with asyncio.timeout(20):
@@ -141,7 +143,7 @@ def test_a_second_user_of_the_same_name_is_refused_and_the_first_lives_on() -> N
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await answer(address, join())
             assert caught.value.code() is grpc.StatusCode.ALREADY_EXISTS
-            assert cell._failure is None
+            assert cell.waiting.failure is None
 
     served(body)
 
@@ -229,14 +231,41 @@ def test_health_and_reflection_answer() -> None:
     served(body)
 
 
-def test_a_method_that_is_not_there_is_unimplemented() -> None:
+def test_a_method_that_is_not_there_is_unimplemented_and_counted() -> None:
     async def body(address: str, _cell: Cell) -> None:
         async with grpc.aio.insecure_channel(address) as channel:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await channel.unary_unary("/equiran.v1.Edge/Steal")(b"")  # type: ignore[call-arg]
             assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+            health = health_pb2_grpc.HealthStub(channel)
+            assert (await health.Check(health_pb2.HealthCheckRequest())).status == 1, "what is served is not counted"
 
-    served(body)
+    assert served(body) == [{"event": "unknown_calls", "calls": 1}]
+
+
+@pytest.mark.parametrize("method", [LIVE, TRUNK])
+def test_a_stream_that_joins_nothing_ends_after_patience(method: str) -> None:
+    async def body(address: str, cell: Cell) -> None:
+        async with grpc.aio.insecure_channel(address) as channel:
+            stream: Any = channel.stream_stream(method)()
+            assert await stream.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            assert await stream.details() == "no Join within patience (0.5 s)"
+        assert (await answer(address, join())).HasField("welcome")
+
+    served(body, patience=0.5, trunk=True)
+
+
+def test_a_connection_without_a_stream_is_closed_after_patience() -> None:
+    async def body(address: str, _cell: Cell) -> None:
+        host, _, port = address.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(raw.HELLO)
+        async with asyncio.timeout(10):
+            while await reader.read(1000):
+                pass
+        writer.close()
+
+    served(body, patience=1.0)
 
 
 def test_a_taken_port_is_one_line() -> None:

@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from protos import edge_pb2 as pb
 from protos.codings import Coding, Codings
 from protos.sender import Sender
-from protos.tensors import BadTensor, NotFinite, Spec, unpack
+from protos.tensors import BadTensor, NotFinite, Spec, coded_dtype, unpack
 
 TYPES = {np.dtype(np.float32): torch.float32, np.dtype(np.float64): torch.float64}
 KINDS = ("float16", "bfloat16", "int8", "top_k")
@@ -238,3 +238,12 @@ def test_a_scale_travels_with_int8_alone(kind: str) -> None:
     message.scale = 0.25
     with pytest.raises(BadTensor, match=r"a scale of 0\.25, which this tensor's coding does not have"):
         unpack(message, spec(values, how))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("kind", "data"), [("bfloat16", b"\x81\x7f"), ("float16", b"\x01\x7c")])
+def test_a_signalling_nan_is_refused_without_a_warning(dtype: torch.dtype, kind: str, data: bytes) -> None:
+    message = pb.Tensor(dtype=coded_dtype(Coding(kind), dtype), shape=[1], data=data)
+    with pytest.raises(NotFinite, match=r"nan at index \[0\]"):
+        unpack(message, Spec(dtype, (1,), Coding(kind)))

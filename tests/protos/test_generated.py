@@ -1,4 +1,4 @@
-"""The generated files are those of edge.proto as it stands."""
+"""The generated files are those of the protocol as it stands."""
 
 import re
 import subprocess
@@ -13,8 +13,8 @@ PROTOS = Path(protos.__file__).parent
 
 def test_generating_again_changes_nothing(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "grpc_tools.protoc", "-I.", f"--python_out={tmp_path}", f"--pyi_out={tmp_path}"]
-    subprocess.run([*command, "protos/edge.proto"], cwd=PROTOS.parent, check=True)
-    for name in ("edge_pb2.py", "edge_pb2.pyi"):
+    subprocess.run([*command, "protos/edge.proto", "protos/reception.proto"], cwd=PROTOS.parent, check=True)
+    for name in ("edge_pb2.py", "edge_pb2.pyi", "reception_pb2.py", "reception_pb2.pyi"):
         assert (tmp_path / "protos" / name).read_text() == (PROTOS / name).read_text(), "run `make protos`"
 
 

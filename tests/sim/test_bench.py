@@ -21,6 +21,8 @@ from sim.bench.sweep import report as sweep_report
 from sim.placement import shares
 from sim.scenario import load
 
+pytestmark = pytest.mark.alone
+
 SCENARIOS = Path(__file__).parents[2] / "scenarios" / "owo_fmtl"
 LOAD = Load(users=2, batch=3, encoder="lenet", slots=6, hosts=1, peer_style=True, mtls=True)
 

@@ -1,11 +1,14 @@
 """`bench power --beside-slots`, shortened: its turns count real slots and real steps, and it leaves nothing behind."""
 
 import psutil
+import pytest
 from typer.testing import CliRunner
 
 from sim.bench.power_beside import Effort, report
 from sim.bench.slot import Load
 from sim.cli import app
+
+pytestmark = pytest.mark.alone
 
 
 def test_both_rates_in_turns_and_equal_digests() -> None:

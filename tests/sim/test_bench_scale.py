@@ -16,6 +16,8 @@ from sim.bench.scale import AGGREGATORS, BLOCK, Load, design_of, measure, report
 from sim.bench.scale_edge import Watched
 from sim.bench.scale_memory import forget_peak, peak, resident
 
+pytestmark = pytest.mark.alone
+
 KERNEL = Load(users=3, hosts=1, encoder="linear", aggregator="owo_fmtl", slots=4)
 LENET = Load(users=4, hosts=1, encoder="lenet", aggregator="mgda", slots=2)
 LARGEST_LAYER = 320 * 50

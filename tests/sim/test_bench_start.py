@@ -17,6 +17,8 @@ from sim.bench.start import KINDS, Turn, _first_slot, _floor, _has_slot, report
 from sim.cli import app as whole
 from sim.runner import Watcher
 
+pytestmark = pytest.mark.alone
+
 TURNS = [
     Turn("memory", 3.0, 2.0), Turn("ray", 8.0, 5.0),
     Turn("memory", 2.0, 2.0), Turn("ray", 5.0, 5.0),

@@ -79,19 +79,19 @@ def test_a_damaged_one_is_named_and_the_one_before_is_used(
     tmp_path: Path, name: str, damage: Callable[[Path], None], said: str
 ) -> None:
     place = saved(tmp_path, 1, 2)
-    damage(place / "000000002" / name)
+    damage(place / "000000000002" / name)
     number, notes = newest(tmp_path)
     assert number == 1
     (note,) = notes
     assert said in note
-    assert str(place / "000000002") in note
-    damage(place / "000000001" / name)
-    with pytest.raises(NoCheckpoint, match=r"no checkpoint in .* is whole: .*000000002.*; run the scenario again"):
+    assert str(place / "000000000002") in note
+    damage(place / "000000000001" / name)
+    with pytest.raises(NoCheckpoint, match=r"no checkpoint in .* is whole: .*000000000002.*; run the scenario again"):
         newest(tmp_path)
 
 
 def test_every_single_flipped_bit_of_a_manifest_is_noticed(tmp_path: Path) -> None:
-    manifest = saved(tmp_path, 1, 2) / "000000002" / "manifest.json"
+    manifest = saved(tmp_path, 1, 2) / "000000000002" / "manifest.json"
     whole = manifest.read_bytes()
     for at in range(0, len(whole), 7):
         manifest.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
@@ -115,12 +115,12 @@ def test_another_scenario_is_refused_with_the_field(tmp_path: Path) -> None:
 
 
 def test_another_schema_is_refused(tmp_path: Path) -> None:
-    manifest = saved(tmp_path, 1) / "000000001" / "manifest.json"
+    manifest = saved(tmp_path, 1) / "000000000001" / "manifest.json"
     content = json.loads(manifest.read_bytes())
     del content["sha256"]
-    content["schema"] = 2
+    content["schema"] = 3
     manifest.write_text(json.dumps({**content, "sha256": manifest_hash(content)}))
-    with pytest.raises(NoCheckpoint, match="schema is 1 here and 2 in the checkpoint"):
+    with pytest.raises(NoCheckpoint, match="schema is 2 here and 3 in the checkpoint"):
         newest(tmp_path)
 
 
@@ -139,7 +139,7 @@ def test_one_that_was_never_finished_is_left_out_and_then_removed(
     number, notes = newest(tmp_path)
     assert (number, notes) == (1, [f"{place / 'partial-2'} was never finished; it is left out"])
     saved(tmp_path, 3)
-    assert sorted(path.name for path in place.iterdir()) == ["000000001", "000000003"]
+    assert sorted(path.name for path in place.iterdir()) == ["000000000001", "000000000003"]
 
 
 def test_a_full_disk_is_one_line_and_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

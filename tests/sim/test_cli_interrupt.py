@@ -9,6 +9,7 @@ import sys
 import time
 import tomllib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -72,7 +73,9 @@ def named_by(process: psutil.Process) -> set[str]:
         words = [*process.cmdline(), *process.environ().values()]
     except (psutil.NoSuchProcess, psutil.AccessDenied):
         return set()
-    return {path for word in words for path in re.findall(r"/tmp/(?:equiran-[\w-]+|ray/session_[\w-]+)", word)}
+    return {
+        path for word in words for path in re.findall(r"/tmp/(?:equiran-[\w-]+(?:\.held)?|ray/session_[\w-]+)", word)
+    }
 
 
 def journal_rounds(out: Path) -> int:
@@ -141,7 +144,7 @@ def test_a_signal_on_ray_leaves_nothing(start, number: signal.Signals, whole_gro
 
 
 def test_a_killed_host_is_one_line_and_leaves_nothing(start) -> None:
-    running = start({**LONG, "hosts": 2}, "--transport", "ray", "--quiet")
+    running = start({**LONG, "hosts": 2, "on_user_failure": "fail"}, "--transport", "ray", "--quiet")
     running.wait_for(2)
     hosts = [process for process in running.family.values() if "HostActor" in " ".join(process.cmdline())]
     assert len(hosts) == 2
@@ -200,6 +203,53 @@ def test_a_second_ctrl_c_ends_it_at_once(start, tmp_path: Path, monkeypatch: pyt
     assert running.finish(10)[0] == 130
     assert runs.read_json(running.out / "manifest.json")["status"] == "stopped"
     assert len(runs.slots(running.out)["round"]) >= 5 * 20 * 3
+
+
+SLOW_TO_BUILD = """
+import sys
+import time
+import torch
+from user_client.tasks.base import Job
+
+class Slow:
+    input_shape, dtype, validation_batch, outputs, loss, batch = (4,), torch.float64, 0, 1, "squared", 2
+
+    def __init__(self, place):
+        time.sleep(60 if "default_worker.py" in sys.argv[0] else 0)
+
+    def job(self, round_, slot):
+        return Job(torch.ones(2, 4, dtype=self.dtype), torch.ones(2, dtype=self.dtype))
+
+    def validation(self, round_):
+        raise ValueError
+"""
+
+
+def test_ctrl_c_while_users_are_built_on_ray_leaves_nothing(
+    start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "slow_task.py").write_text(SLOW_TO_BUILD)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    tree = runs.changed(LONG, users__template__task={"kind": "slow_task:Slow"})
+    running = start(tree, "--transport", "ray")
+    running.until(lambda: any("HostActor" in name for name in family_of(running)), 60)
+    time.sleep(1)
+    running.process.send_signal(signal.SIGINT)
+    returncode, stdout, _ = running.finish(20)
+    assert (returncode, json.loads(stdout)["status"]) == (130, "stopped")
+    manifest = runs.read_json(running.out / "manifest.json")
+    assert manifest["status"] == "stopped"
+    assert manifest["error"].endswith("was not ready yet: no slot was begun")
+    assert running.survivors() == []
+    assert running.litter() == set()
+
+
+def family_of(running: Running) -> list[str]:
+    names = []
+    for process in psutil.Process(running.process.pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            names.append(" ".join(process.cmdline()))
+    return names
 
 
 def hear_ctrl_c() -> None:

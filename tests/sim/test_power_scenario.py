@@ -105,7 +105,7 @@ def test_errors_come_all_at_once_with_their_lines(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"tasks": [{"problem": "nowhere:Own", "users": [2]}]}, "problem nowhere:Own: ModuleNotFoundError"),
+        ({"tasks": [{"problem": "nowhere:Own", "users": [2]}]}, "problem nowhere:Own: cannot import nowhere: Module"),
         ({"tasks": [{"problem": "math:sqrt", "users": [2]}]}, "problem math:sqrt: TypeError"),
         ({"device": "cuda:7"}, "torch sees no GPU here"),
     ],

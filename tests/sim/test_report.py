@@ -2,62 +2,19 @@
 
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from report_page import Page
 from report_runs import write_run
 
 import runs
 from sim.report import build as report
 from sim.report.page import compose
 from sim.report.words import number, size
-
-VOID = {"meta", "br", "hr", "img", "link", "input", "path", "use", "rect", "circle", "line"}
-
-
-class Page(HTMLParser):
-    """Checks that tags are closed in order; keeps ids, links, words and table cells."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.ids: list[str] = []
-        self.links: list[str] = []
-        self.rows: list[list[str]] = []
-        self.words: list[str] = []
-        self.feed(text)
-        assert not self.open
-
-    def handle_starttag(self, tag, attributes):
-        self.ids += [value for name, value in attributes if name == "id"]
-        self.links += [value for name, value in attributes if name in ("src", "href", "xlink:href")]
-        if tag == "tr":
-            self.rows.append([])
-        if tag in ("td", "th"):
-            self.rows[-1].append("")
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attributes):
-        self.handle_starttag(tag, attributes)
-        if tag not in VOID:
-            self.open.pop()
-
-    def handle_endtag(self, tag):
-        if tag not in VOID:
-            assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.words.append(data)
-        if self.open and {"td", "th"} & set(self.open):
-            self.rows[-1][-1] += data
-
-    def row(self, name: str) -> list[str]:
-        return next(cells[1:] for cells in self.rows if cells and cells[0] == name)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from power_runs import SMALL, command, written
-from test_report import Page
+from report_page import Page
 from typer.testing import CliRunner
 
 import runs
@@ -160,3 +160,12 @@ def test_a_run_without_a_record_yet_is_a_page_too(tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert command(written(tmp_path), out, "--quiet", "--stop-after", "3").exit_code == 0
     assert report.build([out]).pngs == ()
+
+
+def test_exports_hold_runs_and_tasks(two: tuple[Path, Path], tmp_path: Path) -> None:
+    made = report.build(two, tmp_path)
+    assert [path.name for path in made.exports] == ["runs.csv", "runs.parquet", "tasks.csv", "tasks.parquet"]
+    tasks = pq.read_table(tmp_path / "tasks.parquet").to_pydict()
+    assert tasks["rate"] == [task["rate"] for folder in two for task in power(folder)["tasks"]]
+    assert pq.read_table(tmp_path / "runs.parquet")["run"].to_pylist() == [row.run for row in made.table]
+    assert made.comparison == []

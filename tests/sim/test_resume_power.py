@@ -166,9 +166,9 @@ def test_killed_before_the_first_checkpoint_it_starts_from_the_beginning(tmp_pat
     told(command(file, tmp_path / "whole", "--json", "--quiet"))
     told(command(file, tmp_path / "out", "--json", "--quiet", "--stop-after", "7"))
     for step in saved_steps(tmp_path / "out"):
-        for path in (tmp_path / "out" / "checkpoints" / f"{step:09d}").iterdir():
+        for path in (tmp_path / "out" / "checkpoints" / f"{step:012d}").iterdir():
             path.unlink()
-        (tmp_path / "out" / "checkpoints" / f"{step:09d}").rmdir()
+        (tmp_path / "out" / "checkpoints" / f"{step:012d}").rmdir()
     told(resume(tmp_path / "out", "--json", "--quiet"))
     check_same(tmp_path / "out", tmp_path / "whole")
 
@@ -250,8 +250,8 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_used_or_none(tmp_path:
     out = stopped(tmp_path)
     older = tmp_path / "older"
     told(command(file, older, "--json", "--quiet", "--stop-after", "15"))
-    (older / "checkpoints" / "000000015").rename(out / "checkpoints" / "000000015")
-    state = out / "checkpoints" / "000000025" / "state.safetensors"
+    (older / "checkpoints" / "000000000015").rename(out / "checkpoints" / "000000000015")
+    state = out / "checkpoints" / "000000000025" / "state.safetensors"
     os.truncate(state, state.stat().st_size - 1)
     result = resume(out, "--json")
     told(result)
@@ -262,7 +262,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_used_or_none(tmp_path:
 
 def test_without_a_whole_checkpoint_it_is_refused(tmp_path: Path) -> None:
     out = stopped(tmp_path)
-    os.truncate(out / "checkpoints" / "000000025" / "clock.json", 1)
+    os.truncate(out / "checkpoints" / "000000000025" / "clock.json", 1)
     assert "is whole: " in refused(out)
     assert "clock.json has 1 bytes" in refused(out)
 

@@ -37,6 +37,7 @@ SUMMARY = {
     "wall_seconds", "virtual_seconds", "slots_per_second", "digest",
 }  # fmt: skip
 MANY, ROUNDS_RUN, SLOTS_RUN = 3, 2, 4
+NEVER = {"seconds": 3600}
 SETTING = ref.Setting(alpha=1.0, u_min=1.0, u_max=3.3, l_max=3.3, eta=0.1)
 
 
@@ -48,7 +49,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, Outcome]
     go = sim.runner._go
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sim.runner, "_go", lambda *args: outcomes.append(go(*args)) or outcomes[-1])
-        tree = runs.digits(many=MANY, record={"slots": True, "parameters": True, "streams": True})
+        tree = runs.digits(many=MANY, record={"slots": True, "parameters": True, "streams": True}, checkpoints=NEVER)
         result = runs.run(folder, tree, "grpc")
     return result, outcomes[0]
 

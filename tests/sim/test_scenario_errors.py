@@ -98,8 +98,9 @@ ROWS = [
         "slots: 9\nradio: {kind: rayleigh, @ring: {nearest_m: 9, farthest_m: 3}}",
         "radio.ring: nearest_m (9) must be below farthest_m (3)",
     ),
-    ("slots: 9", "slots: 9\n@faults: [{kind: crash}]", "faults: this version has no faults yet; leave it []"),
-    ("slots: 9", "slots: 9\n@deadline: 1", "deadline: it is judged by a radio's virtual clock; give radio too"),
+    ("slots: 9", "slots: 9\ndeadline: 1\n@on_user_failure: wait", "on_user_failure: wait needs a radio, whose clock"),
+    ("slots: 9", "slots: 9\n@min_users: 0", "min_users: must be at least 1, got 0"),
+    ("slots: 9", "slots: 9\n@min_users: 3", "min_users: 3, but this scenario has 2 users"),
     ("slots: 9", "slots: 9\nsecurity: {@kind: tls}", "security.kind: unknown kind 'tls'"),
     ("slots: 9", "slots: 9\nsecurity: {kind: token, @file: no/such}", "security.file: "),
     (
@@ -108,7 +109,7 @@ ROWS = [
         "security.env: environment variable NO_SUCH is not set",
     ),
     ("slots: 9", "slots: 9\nsecurity: {kind: token, @env: a b}", "security.env: must be the name of an environment"),
-    ("slots: 9", "slots: 9\n@on_user_failure: drop", "on_user_failure: drop is for users who miss a deadline"),
+    ("slots: 9", "slots: 9\n@on_user_failure: stale", "on_user_failure: stale is for users who miss a deadline"),
     ("slots: 9", "slots: 9\n@patience: 0", "patience: must be above 0, got 0"),
     ("slots: 9", "slots: 9\nrecord: {@slot: true}", 'record.slot: unknown key; did you mean "slots"?'),
     ("slots: 9", "slots: 9\nrecord: {@slots: no}", "record.slots: expected true or false, got 'no'"),
@@ -144,7 +145,11 @@ ROWS = [
         "@labels: sign",
         "users.1.adversary.labels: sign flips real labels, and this task has classes",
     ),
-    ("front: none", "@front: 3", "users.1.front: expected none | {kind: conv_pool, ..} | {kind: mlp, ..}, got 3"),
+    (
+        "front: none",
+        "@front: 3",
+        "users.1.front: expected none | {kind: conv_pool, ..} | {kind: mlp, ..} | {kind: package.module:Class, ..}",
+    ),
     (
         "kind: lenet",
         "@kind: transformer",
@@ -271,6 +276,14 @@ def test_a_bad_value_is_one_line_at_its_line(tmp_path: Path, old: str, new: str,
         (
             "[{task: {kind: arrays, path: no.csv, loss: squared}, name: a, head: {kind: identity}}]",
             "users.0.task.path: ",
+        ),
+        (
+            "[{task: {kind: arrays, path: $HOME/no.npz, loss: squared}, name: a, head: {kind: identity}}]",
+            "users.0.task.path: no such file",
+        ),
+        (
+            "[{task: {kind: arrays, path: !include other.yaml, loss: squared}, name: a, head: {kind: identity}}]",
+            "tag !include is not allowed",
         ),
     ],
 )

@@ -29,6 +29,7 @@ class Running:
     def __init__(self, file: Path, out: Path, jobs: int):
         command = [sys.executable, "-m", "sim", "sweep", str(file), *GRID, "--out", str(out), "--jobs", str(jobs)]
         self.out = out
+        self.begun = time.time_ns()
         self.process = subprocess.Popen(
             command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
         )
@@ -37,7 +38,7 @@ class Running:
     def wait_for(self, runs_done: int) -> None:
         """Returns when so many runs are done and others are under way."""
         deadline = time.monotonic() + 60
-        while len(done(self.out)) < runs_done or not under_way(self.out):
+        while len(done(self.out)) < runs_done or not under_way(self.out, self.begun):
             assert self.process.poll() is None, self.process.communicate()
             assert time.monotonic() < deadline, "nothing happened"
             time.sleep(0.02)
@@ -62,8 +63,10 @@ def done(out: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path, status in statuses(out).items() if status == "done"}
 
 
-def under_way(out: Path) -> bool:
-    return "running" in statuses(out).values()
+def under_way(out: Path, since: int) -> bool:
+    """Manifests that a killed sweep left behind say "running", too, but are older."""
+    found = statuses(out).items()
+    return any(status == "running" and path.stat().st_mtime_ns >= since for path, status in found)
 
 
 @pytest.fixture
@@ -88,7 +91,7 @@ def test_killed_and_terminated_it_goes_on_where_it_was(start: Callable[[int], Ru
     assert killed.workers
     assert killed.survivors() == []
     before = done(killed.out)
-    assert under_way(killed.out)
+    assert under_way(killed.out, killed.begun)
     assert not (killed.out / "sweep.csv").exists()
 
     again = start(1)

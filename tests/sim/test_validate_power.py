@@ -82,7 +82,7 @@ def test_a_problem_that_cannot_be_built_is_found(tmp_path: Path) -> None:
     result = validate(written(tmp_path, tasks=[{"problem": "nowhere:Own", "users": [2]}]))
     assert result.exit_code == 2
     (line,) = result.stderr.splitlines()
-    assert line.startswith(f"{tmp_path / 'power.yaml'}:6: edge.server_tasks.0: problem nowhere:Own: ModuleNotFound")
+    assert line.startswith(f"{tmp_path / 'power.yaml'}:6: edge.server_tasks.0: problem nowhere:Own: cannot import")
 
 
 def test_overrides_make_an_invalid_one(tmp_path: Path) -> None:

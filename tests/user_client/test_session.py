@@ -200,7 +200,8 @@ def test_a_rejected_slot_of_a_user_that_sent_ahead_takes_no_step_and_the_next_on
     feedback, _ = answers(session, outputs(ones, slot=1))
     assert feedback.feedback.key.slot == 1
     assert session.user.digest() == before
-    assert answers(session, edge(acknowledgement=pb.Acknowledgement(next=ask(pb.Next.WAIT)))) == []
+    applied = pb.Acknowledgement(key=pb.Key(slot=1), next=ask(pb.Next.WAIT))
+    assert answers(session, edge(acknowledgement=applied)) == []
     assert session.user.digest() != before
 
 
@@ -249,5 +250,43 @@ def test_a_trainable_front_needs_its_gradient() -> None:
     session = digits()
     said(session, welcome((5,)))
     said(session, outputs(torch.ones(3, 5)))
-    with pytest.raises(ValueError, match="feature gradient: a trainable front needs"):
+    with pytest.raises(ProtocolError, match="acknowledged without the gradient that a trainable front needs"):
         answers(session, edge(acknowledgement=pb.Acknowledgement(next=ask(pb.Next.FEATURES, 1))))
+
+
+ZEROS = torch.zeros(2, 1, dtype=torch.float64)
+ACKNOWLEDGED = edge(acknowledgement=pb.Acknowledgement(next=ask(pb.Next.WAIT)))
+
+
+@pytest.mark.parametrize(
+    ("before", "data", "reason"),
+    [
+        ([], b"\xff\xff", "sent 2 bytes that are no EdgeMessage"),
+        ([], edge(goodbye=pb.Goodbye()), "goodbye before this user's Leave"),
+        ([], outputs(ZEROS), "sent outputs of round 0, slot 0, which are not due"),
+        ([welcome((1,))], outputs(ZEROS, slot=1), "sent outputs of round 0, slot 1, which are not due"),
+        ([welcome((1,))], ACKNOWLEDGED, "acknowledged round 0, slot 0, which is not due"),
+        ([welcome((1,)), outputs(ZEROS), ACKNOWLEDGED], ACKNOWLEDGED, "which is not due"),
+        ([], welcome((1,), ask(pb.Next.FEATURES, 6)), "round 0, slot 6 of a run of 4 rounds of 6 slots"),
+        ([], welcome((1,), ask(pb.Next.VALIDATION, 6)), "asks for the validation of round 0, slot 6"),
+    ],
+)
+def test_what_is_not_due_is_an_error_and_changes_nothing(before: list[bytes], data: bytes, reason: str) -> None:
+    session = regression()
+    for one in before:
+        answers(session, one)
+    digest = session.user.digest()
+    with pytest.raises(ProtocolError, match=f"user 'a': the edge .*{reason}"):
+        answers(session, data)
+    assert session.user.digest() == digest
+
+
+def test_what_a_user_keeps_to_say_again_does_not_grow_with_slots_in_which_it_is_rejected() -> None:
+    session = regression()
+    said(session, welcome((1,)))
+    for i in range(1, 6):
+        said(session, edge(rejected=pb.Rejected(key=pb.Key(round=0, slot=i - 1), next=ask(pb.Next.FEATURES, i))))
+    again = edge(resumed=pb.Resumed(taken=5, before=session.heard))
+    assert said(session, again).features.key == pb.Key(round=0, slot=5)
+    with pytest.raises(ProtocolError, match="has taken in 4 messages of 6; the last 1 can be said again"):
+        answers(session, edge(resumed=pb.Resumed(taken=4, before=session.heard)))

@@ -45,7 +45,12 @@ def held_out(config: settings.Task) -> int:
 
 
 class Task(Protocol):
-    """A stream of jobs. Equal arguments give equal bits, in any order of calls."""
+    """A stream of jobs. Yours is called with the user's `Place`, then `args`; an adversary, which is a task around one,
+    with the task it wraps, the `Place` and a seed of its own, then `args`.
+
+    Equal arguments give equal bits, in any order of calls: a task keeps no state from job to job, and makes its
+    generators anew, as in `default_rng([seed, round_, slot])`. The user tries yours out on its first and last job.
+    """
 
     input_shape: tuple[int, ...]
     """Shape of one input sample, [..] without the batch."""

@@ -48,6 +48,8 @@ class Passes:
     """
 
     def __init__(self, config: settings.Rainbow, place: Place) -> None:
+        if config.tasks == "common":
+            raise ValueError("tasks: common is for bundled digits; with mnist all users would see the same images")
         _at_most("rounds", place.rounds, PASSES * TASKS, "Rainbow MNIST has 3 passes of 56 tasks")
         _at_most("users", place.users, TASKS, "no two users see the same of 56 tasks in a round")
         self._batch = config.batch + held_out(config)
@@ -77,6 +79,8 @@ class Passes:
 class Bundled:
     """scikit-learn's digits: 450 to validate, the rest drawn afresh in every slot; tasks with replacement.
 
+    Every user has a task of its own in a round, or, with `tasks: common`, all have the same.
+
     With held-out samples, 300 of the rest are kept for them and never trained on.
     """
 
@@ -88,13 +92,14 @@ class Bundled:
         _at_most("batch", config.batch, pool, f"the bundled digits hold {pool} training images")
         self.validation_batch = _validation_batch(config)
         self._seed = place.seed
+        self._task_seed = place.shared_seed if config.tasks == "common" else place.seed
         self._batch = config.batch
         order = default_rng([place.shared_seed, _SPLIT]).permutation(BUNDLED_DIGITS)
         self._validation, self._kept, self._pool = np.split(order, [VALIDATION, VALIDATION + kept])
 
     def task(self, round_: int) -> int:
         """The task of this round, 0..55."""
-        return _drawn_task(self._seed, round_)
+        return _drawn_task(self._task_seed, round_)
 
     def training(self, round_: int, slot: int) -> Rows:
         """[B] different images, drawn from (seed, round, slot)."""

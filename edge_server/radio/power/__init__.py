@@ -1,10 +1,9 @@
 """Who gets how much of the downlink's power, one policy per file. Yours by `module:Class`."""
 
-import pkgutil
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from edge_server.encoder_checks import one_line
+from edge_server.custom import build_custom, named
 from edge_server.radio.power.base import Downlink, PowerPolicy
 from edge_server.radio.power.equal import Equal
 from edge_server.radio.power.min_max import MinMax
@@ -31,13 +30,8 @@ def build_power(kind: str, downlink: Downlink, **args: Any) -> PowerPolicy:
     """
     if kind not in KINDS and ":" not in kind:
         raise ValueError(f"power: unknown kind {kind!r}; known here: {', '.join(KINDS)}, module:Class")
-    try:
-        policy: PowerPolicy = KINDS[kind](downlink, **args) if kind in KINDS else _custom(kind)(downlink, **args)
-    except Exception as error:
-        raise ValueError(f"power {kind}: {one_line(error)}") from error
-    return policy
-
-
-def _custom(kind: str) -> Callable[..., PowerPolicy]:
-    found: Callable[..., PowerPolicy] = pkgutil.resolve_name(kind)
-    return found
+    if kind not in KINDS:
+        own: PowerPolicy = build_custom(kind, "power", args, downlink)
+        return own
+    with named("power", kind):
+        return KINDS[kind](downlink, **args)

@@ -26,7 +26,11 @@ class Downlink:
 
 
 class PowerPolicy(Protocol):
-    """A policy of one run, built from its `Downlink`."""
+    """A policy of one run. Yours is called with its `Downlink`, then `args`.
+
+    A pure function of what it is asked: it keeps no state and draws nothing. The edge tries yours out before the run,
+    and holds every answer to the limit: powers that are none end the run in one line.
+    """
 
     def power(self, gain: ArrayLike, bits: ArrayLike) -> Array:
         """P [N] >= 0 in W of the N users served at once; their sum is at most p_tot.

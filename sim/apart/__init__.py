@@ -1,0 +1,1 @@
+"""`equiran serve` and `equiran join`: the edge and its users as processes that nobody places."""

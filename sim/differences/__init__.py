@@ -1,0 +1,1 @@
+"""`equiran diff`: what two run directories have different, bit for bit."""

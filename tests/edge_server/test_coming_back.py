@@ -1,0 +1,114 @@
+"""What a user that comes back is told again, and who may not come back."""
+
+import pytest
+
+from edge_server.attendance import Refused
+from edge_server.conversation import Conversation
+from protos import edge_pb2 as pb
+
+
+class Kept:
+    """A line that keeps what goes out on it."""
+
+    def __init__(self) -> None:
+        self.said: list[pb.EdgeMessage] = []
+        self.ended: Refused | None = None
+
+    def send(self, data: bytes) -> None:
+        self.said.append(pb.EdgeMessage.FromString(data))
+
+    def end(self, error: Refused) -> None:
+        self.ended = error
+
+
+def outputs(slot: int) -> pb.EdgeMessage:
+    return pb.EdgeMessage(outputs=pb.Outputs(key=pb.Key(slot=slot)))
+
+
+def round_end(t: int) -> pb.EdgeMessage:
+    return pb.EdgeMessage(round_end=pb.RoundEnd(round=t))
+
+
+def spoken(*messages: pb.EdgeMessage, proven: int = 0) -> tuple[Conversation, Kept]:
+    """A conversation with these messages, of which the user has answered the first `proven`."""
+    line = Kept()
+    conversation = Conversation("a", 0, line)
+    for number, message in enumerate(messages, start=1):
+        conversation.send(message)
+        if number == proven:
+            conversation.prove()
+    return conversation, line
+
+
+def back(conversation: Conversation, incarnation: int, heard: int) -> Kept:
+    line = Kept()
+    conversation.resume(pb.Join(incarnation=incarnation, heard=heard), line)
+    return line
+
+
+def test_what_was_not_heard_is_said_again_in_order() -> None:
+    conversation, _ = spoken(outputs(0), outputs(1), outputs(2), proven=1)
+    conversation.taken = 5
+    again = back(conversation, 1, heard=2)
+    assert again.said == [pb.EdgeMessage(resumed=pb.Resumed(taken=5, before=2)), outputs(2)]
+    assert back(conversation, 2, heard=3).said == [pb.EdgeMessage(resumed=pb.Resumed(taken=5, before=3))]
+
+
+def test_who_has_heard_nothing_hears_all_without_a_preface() -> None:
+    conversation, _ = spoken(outputs(0), outputs(1))
+    assert back(conversation, 1, heard=0).said == [outputs(0), outputs(1)]
+
+
+def test_what_is_said_to_nobody_waits() -> None:
+    conversation, line = spoken(outputs(0), proven=1)
+    conversation.break_off()
+    conversation.send(outputs(1))
+    assert line.said == [outputs(0)]
+    assert back(conversation, 1, heard=1).said[1:] == [outputs(1)]
+
+
+def test_of_ends_of_rounds_in_a_row_the_last_one_is_said() -> None:
+    conversation, _ = spoken(outputs(0), *map(round_end, range(1000)), proven=1)
+    again = back(conversation, 1, heard=3)
+    assert again.said == [pb.EdgeMessage(resumed=pb.Resumed(taken=0, before=3)), round_end(999)]
+    assert back(conversation, 2, heard=4).said == [pb.EdgeMessage(resumed=pb.Resumed(taken=0, before=4))]
+
+
+@pytest.mark.parametrize("heard", [0, 1, 4])
+def test_who_has_forgotten_or_made_up_something_may_not_go_on(heard: int) -> None:
+    conversation, line = spoken(outputs(0), outputs(1), outputs(2), proven=2)
+    with pytest.raises(Refused, match=f"comes back with {heard} messages of the edge in mind; it has heard 2 to 3"):
+        back(conversation, 1, heard)
+    assert line.ended is None
+    assert conversation.is_on(line)
+
+
+def test_a_later_stream_ends_the_one_before() -> None:
+    conversation, line = spoken(outputs(0))
+    new = back(conversation, 1, heard=1)
+    assert line.ended is not None
+    assert (line.ended.code, str(line.ended)) == (
+        "FAILED_PRECONDITION",
+        "stale epoch: incarnation 0 of user 'a', the edge knows 1",
+    )
+    assert conversation.is_on(new)
+    assert not conversation.is_on(line)
+
+
+@pytest.mark.parametrize(
+    ("incarnation", "there", "code", "reason"),
+    [
+        (3, True, "ALREADY_EXISTS", "user 'a' has joined already"),
+        (3, False, "FAILED_PRECONDITION", "stale epoch: incarnation 3 of user 'a', the edge knows 3"),
+        (2, True, "FAILED_PRECONDITION", "stale epoch: incarnation 2"),
+        (2, False, "FAILED_PRECONDITION", "stale epoch: incarnation 2"),
+    ],
+)
+def test_a_process_that_does_not_count_on_is_refused(incarnation: int, there: bool, code: str, reason: str) -> None:
+    conversation, _ = spoken(outputs(0))
+    back(conversation, 3, heard=1)
+    if not there:
+        conversation.break_off()
+    with pytest.raises(Refused, match=reason) as refused:
+        back(conversation, incarnation, heard=1)
+    assert refused.value.code == code
