@@ -8,11 +8,11 @@ READY_DEV := $(VENV)/.ready-dev
 READY_DOCS := $(VENV)/.ready-docs
 QUICKSTART := runs/quickstart-$(shell date +%Y%m%d-%H%M%S)
 export OMP_NUM_THREADS ?= 1
-# Tests that share a Ray in one process, the others in another; what the first says comes last.
+# Tests that share a Ray in one process, the others in another, whose words come last.
 define side_by_side
-@said=$$(mktemp); $(BIN)/pytest -m "$(1)" tests/contract >$$said 2>&1 & contract=$$!; \
-	$(BIN)/pytest -m "$(1)" --ignore=tests/contract; others=$$?; \
-	wait $$contract; contract=$$?; cat $$said; rm $$said; exit $$((others | contract))
+@said=$$(mktemp); $(BIN)/pytest -m "$(1)" --ignore=tests/contract >$$said 2>&1 & others=$$!; \
+	$(BIN)/pytest -m "$(1)" tests/contract; contract=$$?; \
+	wait $$others; others=$$?; cat $$said; rm $$said; exit $$((others | contract))
 endef
 
 .DEFAULT_GOAL := help

@@ -1,4 +1,12 @@
-"""The contract: the only thing that the edge server and its users share."""
+"""The contract: the only thing that the edge server and its users share.
+
+Whatever speaks it imports it before gRPC, which reads its environment once: here it is told to leave forks alone.
+Ray's start forks, and starts a program right away; gRPC's care for forks would now and then crash parent or child.
+"""
+
+import os
+
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 PROTOCOL = 2
 """Version of the meaning of `edge.proto`; both sides must speak the same one."""

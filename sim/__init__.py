@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+import protos  # noqa: F401  before gRPC, whose environment it sets
+
 if TYPE_CHECKING:
     from sim.notebook import Run, RunError, run
 

@@ -15,6 +15,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+import protos  # noqa: F401  before gRPC, whose environment it sets
+
 signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
