@@ -104,13 +104,16 @@ def test_a_bad_network_only_takes_longer(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_who_stays_away_costs_patience(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tree = runs.kernel(many=2, rounds=100_000, slots=10, patience=1.0)
+    gone: list[float] = []
     with behind(monkeypatch, proxy.Weather()) as proxies:
-        timer = threading.Timer(1.0, lambda: [one.stop() for one in proxies])
-        timer.start()
-        started = time.monotonic()
+
+        def leave(_record: RoundRecord) -> None:
+            proxies[0].stop()
+            gone.append(time.monotonic())
+
         with pytest.raises(RunError, match=r"within patience \(1 s\)|UNAVAILABLE"):
-            runs.run(tmp_path, tree, "grpc")
-        assert time.monotonic() - started < 6
+            runs.run(tmp_path, tree, "grpc", Watcher(on_round=leave))
+    assert time.monotonic() - gone[0] < 5
 
 
 @pytest.mark.parametrize(
