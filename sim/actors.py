@@ -22,7 +22,8 @@ from edge_server.server_tasks.news import TaskNews
 from edge_server.service import EdgeServer, serve
 from edge_server.state import Flat, OtherShape
 from sim.allocator import keep_buffers, keep_objects
-from sim.build import RunState, build_rounds, build_server_tasks, build_session, devices
+from sim.blueprint import RunState, devices
+from sim.build import build_rounds, build_server_tasks, build_session
 from sim.checkpoints import LEAST, Pace, joined, taken_apart
 from sim.faulty_edge import build_cell
 from sim.keys import ALL_ON_ONE, ANYBODY, unpack_connections, unpack_guard

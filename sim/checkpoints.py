@@ -10,7 +10,7 @@ from safetensors.torch import load, save
 
 from edge_server.server_tasks.news import TaskState
 from edge_server.state import Flat
-from sim.build import RunState
+from sim.blueprint import RunState
 from sim.checkpoint_files import FOLDER, CheckpointFolder
 from sim.identity import identity
 from sim.local import At

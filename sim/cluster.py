@@ -15,7 +15,7 @@ from edge_server.judge import RunFailed
 from edge_server.state import Flat
 from sim import checkpoints
 from sim.actors import EdgeActor, HostActor, News
-from sim.build import Blueprint, devices
+from sim.blueprint import Blueprint, devices
 from sim.checkpoints import joined, taken_apart
 from sim.keys import keys_of, pack_connections, pack_guard
 from sim.local import LOOPBACK, At, Hooks, Outcome, ProcessLost

@@ -4,8 +4,8 @@ from math import prod
 from typing import Any
 
 from edge_server.encoders import build_encoder
-from sim.build import blueprint
 from sim.participation import most
+from sim.planning import blueprint
 from sim.room import edge_bytes, parameters_of
 from sim.scenario import Scenario
 

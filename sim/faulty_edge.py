@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from edge_server.cell import Cell, Tensors
 from edge_server.messages import Feedback
 from edge_server.record import Event
-from sim.build import Blueprint
+from sim.blueprint import Blueprint
 from sim.fault_schedule import Strike, Victim
 
 OnEvent = Callable[[Event], None]

@@ -11,7 +11,7 @@ from edge_server.boundary import STRIKES
 from edge_server.judge import RunFailed
 from edge_server.state import OtherShape
 from sim.attendance_file import FILE, read_log
-from sim.build import Blueprint
+from sim.blueprint import Blueprint
 from sim.checkpoint_files import NoCheckpoint
 from sim.checkpoints import RunCheckpoints, Saved
 from sim.fault_schedule import spent

@@ -16,7 +16,8 @@ from edge_server.rounds import Rounds
 from edge_server.server_tasks.news import TaskNews
 from edge_server.service import serve
 from edge_server.state import Flat
-from sim.build import Blueprint, build_rounds, build_server_tasks, build_session
+from sim.blueprint import Blueprint
+from sim.build import build_rounds, build_server_tasks, build_session
 from sim.descriptors import provide_descriptors
 from sim.faulty_edge import build_cell
 from sim.faulty_stream import FaultyLine, UserDied, with_faults

@@ -14,7 +14,7 @@ from edge_server.aggregators import Aggregator, Slot, State, build_aggregator
 from edge_server.build import build_domain, build_outer
 from edge_server.config import Constant, Linear, OwoFmtl
 from edge_server.primal_dual import primal_step
-from sim.build import Blueprint
+from sim.blueprint import Blueprint
 from sim.hindsight import Hindsights
 from sim.seeds import stream_seed
 from user_client.tasks.base import held_out

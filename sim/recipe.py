@@ -10,7 +10,7 @@ from edge_server.absence import Absence, Log
 from edge_server.participation import Draw
 from edge_server.plan import RunPlan, UserPlan
 from protos.codings import Codings
-from sim.build import Blueprint
+from sim.blueprint import Blueprint
 from sim.fault_schedule import Strike
 from sim.scenario import Scenario
 from sim.step import Step

@@ -21,7 +21,7 @@ from edge_server.record import RadioRecord, RoundRecord
 from edge_server.server_tasks.news import TaskState
 from edge_server.state import Flat
 from sim.attendance_file import AttendanceFile
-from sim.build import Blueprint
+from sim.blueprint import Blueprint
 from sim.checkpoint_files import FOLDER
 from sim.compression import savings
 from sim.effective import effective

@@ -18,7 +18,7 @@ from edge_server.state import Flat, OtherShape
 from sim import checkpoints
 from sim.advice import advice
 from sim.attendance_file import FILE
-from sim.build import Blueprint, PartError, blueprint
+from sim.blueprint import Blueprint
 from sim.checkpoint_files import NotSaved
 from sim.checkpoints import Pace, RunCheckpoints
 from sim.fairness_measures import Utilities, price_of_fairness
@@ -28,6 +28,7 @@ from sim.json_files import write_json
 from sim.local import At, Hooks, Outcome, ProcessLost, run_in_memory, run_over_grpc
 from sim.oracle import NotConverged
 from sim.pause_file import PauseFile
+from sim.planning import PartError, blueprint
 from sim.recorder import Recorder, Result, Status
 from sim.report.files import UnreadableRun
 from sim.run_lock import InUse, locked

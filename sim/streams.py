@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.build import place
+from sim.blueprint import place
 from sim.scenario import Scenario
 from user_client.tasks.base import Task
 from user_client.user import build_stream

@@ -16,7 +16,7 @@ from edge_server.primal_dual import theory_step
 from edge_server.record import Event, RoundRecord
 from edge_server.scoring import Theory
 from edge_server.step_size import Guess
-from sim.build import Blueprint, on_cpu
+from sim.blueprint import Blueprint, on_cpu
 from sim.local import Hooks, run_in_memory
 from sim.prepass import Prepass, fits
 from sim.step import Step

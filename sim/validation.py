@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from sim.advice import advice
-from sim.build import check
 from sim.console import Screen, say
 from sim.effective import effective
 from sim.estimate import estimate
+from sim.planning import check
 from sim.power_estimate import estimate_power
 from sim.power_run import rehearse
 from sim.power_scenario import PowerScenario, load_power

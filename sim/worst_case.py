@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edge_server.aggregators import build_aggregator
 from edge_server.config import Box, Constant, OwoFmtl, ScaleTo
-from sim.build import Blueprint, place
+from sim.blueprint import Blueprint, place
 from user_client.tasks.base import Task, held_out
 from user_client.user import build_stream
 

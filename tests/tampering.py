@@ -7,7 +7,8 @@ import pytest
 
 import sim.local
 from protos import edge_pb2 as pb
-from sim.build import Blueprint, build_session
+from sim.blueprint import Blueprint
+from sim.build import build_session
 from user_client.session import Session
 
 Tamper = Callable[[pb.UserMessage], None]

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from sim.build import PartError
 from sim.console import Stopped
 from sim.cross import Here
+from sim.planning import PartError
 from sim.runner import BadScenario
 from sim.scenario import Loaded, Scenario, load
 from sim.security import Mtls, Token

@@ -21,7 +21,8 @@ from edge_server.reception_service import Beside, NobodyCame, WaitingRoom
 from edge_server.service import EdgeServer, serve
 from sim.apart.common import LOOPBACK, Address, placed, unless_stopped
 from sim.apart.keeping import Together
-from sim.build import Blueprint, build_rounds, build_server_tasks, check_edge, planned
+from sim.blueprint import Blueprint
+from sim.build import build_rounds, build_server_tasks
 from sim.console import Stopped
 from sim.descriptors import allow_descriptors
 from sim.going_on import CannotGoOn, places_saved
@@ -29,6 +30,7 @@ from sim.identity import shared
 from sim.keys import NoKeys, keys_of
 from sim.local import At, Hooks, Outcome, ProcessLost
 from sim.pausing import Pause
+from sim.planning import check_edge, planned
 from sim.recorder import Recorder, Result
 from sim.resume import continued, done_already, require_same
 from sim.runner import BadScenario, Part, RunError, Watcher, Way, alone, claim, finished

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from edge_server.config import OwoFmtl
 from edge_server.encoders import build_encoder
 from sim.bench.process import answer, listen
-from sim.build import Blueprint, place
+from sim.blueprint import Blueprint, place
 from sim.recipe import from_recipe
 from sim.seeds import stream_seed
 from user_client.config import IdentityHead

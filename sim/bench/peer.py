@@ -22,7 +22,7 @@ from protos import edge_pb2 as pb
 from protos.tensors import Spec, pack, unpack
 from sim.allocator import keep_buffers, keep_objects
 from sim.bench.process import Worker, answer, listen
-from sim.build import Blueprint, place
+from sim.blueprint import Blueprint, place
 from sim.local import LOOPBACK
 from sim.recipe import from_recipe
 from sim.seeds import stream_seed

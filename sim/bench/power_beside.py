@@ -25,9 +25,10 @@ from sim.bench.machine import machine
 from sim.bench.power import INSTANCES
 from sim.bench.process import Worker, ended
 from sim.bench.slot import Load, design_of
-from sim.build import Blueprint, blueprint
+from sim.blueprint import Blueprint
 from sim.local import Hooks, run_over_grpc
 from sim.placement import shares
+from sim.planning import blueprint
 from sim.recipe import to_recipe
 from sim.recorder import Recorder
 from sim.scenario import Scenario

@@ -17,8 +17,9 @@ from sim.bench.machine import machine
 from sim.bench.process import Worker, ended
 from sim.bench.scale_memory import forget_peak, peak, resident
 from sim.bench.slot import Encoder, exchanges
-from sim.build import Blueprint, blueprint
+from sim.blueprint import Blueprint
 from sim.placement import Hosts, shares
+from sim.planning import blueprint
 from sim.recipe import to_recipe
 from sim.scenario import Scenario
 from sim.step import Step

@@ -19,10 +19,11 @@ from protos.tensors import Spec, pack
 from sim.bench.machine import machine
 from sim.bench.peer import Block, Peer
 from sim.bench.process import Worker, ended
-from sim.build import Blueprint, blueprint
+from sim.blueprint import Blueprint
 from sim.keys import Keys, keys_of, pack_connections, pack_guard
 from sim.local import LOOPBACK
 from sim.placement import Hosts, shares
+from sim.planning import blueprint
 from sim.recipe import to_recipe
 from sim.scenario import Scenario
 from sim.security import Mtls

@@ -8,8 +8,8 @@ from typing import Any, Literal, NamedTuple
 from joblib import Parallel, cpu_count, delayed, parallel_config
 
 from sim.bench.machine import machine
-from sim.build import blueprint
 from sim.local import Hooks, run_in_memory
+from sim.planning import blueprint
 from sim.recorder import Recorder
 from sim.scenario import Scenario
 from sim.theory import resolve_step

@@ -5,7 +5,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple, Protocol
 
-from sim.build import check
+from sim.planning import check
 from sim.pool import Run
 from sim.power_run import PowerWatcher, train_power
 from sim.power_scenario import LoadedPower, load_power

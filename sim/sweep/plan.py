@@ -8,9 +8,9 @@ from typing import NamedTuple
 import joblib
 import psutil
 
-from sim.build import check
 from sim.effective import effective
 from sim.estimate import estimate
+from sim.planning import check
 from sim.recorder import versions
 from sim.runner import Watcher
 from sim.runner import run as run_scenario

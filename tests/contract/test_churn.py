@@ -7,8 +7,8 @@ import pytest
 
 import reference as ref
 import runs
-from sim.build import blueprint
 from sim.local import run_in_memory
+from sim.planning import blueprint
 from sim.presence import away
 from sim.runner import Watcher
 from sim.step import Step

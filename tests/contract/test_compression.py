@@ -8,6 +8,7 @@ import pytest
 
 import runs
 import sim.build
+import sim.planning
 from edge_server.attendance import Refused
 from edge_server.cell import Cell
 from protos import edge_pb2 as pb
@@ -109,7 +110,7 @@ def test_outputs_beyond_float16_are_a_rejection(tmp_path: Path) -> None:
 
 
 def test_a_user_that_agreed_on_something_else_is_refused(tmp_path: Path) -> None:
-    design = sim.build.blueprint(runs.loaded(tmp_path, digits(MIXED)).scenario, "run")
+    design = sim.planning.blueprint(runs.loaded(tmp_path, digits(MIXED)).scenario, "run")
     join = pb.UserMessage.FromString(sim.build.build_session(design, 0).join()).join
 
     def refusal(**codings: pb.Coding) -> str:

@@ -11,7 +11,9 @@ from edge_server.cell import Cell
 from edge_server.service import serve
 from protos import LIVE
 from protos import edge_pb2 as pb
-from sim.build import Blueprint, blueprint, build_session
+from sim.blueprint import Blueprint
+from sim.build import build_session
+from sim.planning import blueprint
 
 Talk = Any
 

@@ -17,8 +17,10 @@ from edge_server.cell import Cell
 from edge_server.compute import OneThread
 from edge_server.service import serve
 from protos import edge_pb2 as pb
-from sim.build import Blueprint, blueprint, build_rounds, build_session
+from sim.blueprint import Blueprint
+from sim.build import build_rounds, build_session
 from sim.local import Hooks, Outcome, host
+from sim.planning import blueprint
 from sim.recorder import Recorder
 from sim.runner import Watcher, Way, claim, finished, parts_of
 from sim.step import Step

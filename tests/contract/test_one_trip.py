@@ -12,6 +12,7 @@ import torch
 import runs
 import sim.build
 import sim.local
+import sim.planning
 import tampering
 import user_client.session
 from edge_server.attendance import Refused
@@ -19,6 +20,7 @@ from edge_server.cell import Cell
 from edge_server.judge import RunFailed
 from edge_server.shared_model import SharedModel
 from protos import edge_pb2 as pb
+from sim.blueprint import Blueprint
 from sim.runner import RunError, Watcher
 from user_client.session import Session
 from user_client.user import User
@@ -213,10 +215,10 @@ def test_a_user_that_hangs_up_between_its_features_and_its_leave_is_lost(
     """Features that were on their way when all were told to leave are no Leave."""
     monkeypatch.setattr(user_client.session, "RIDING", 0)
     tree = runs.kernel(many=1, on_user_failure="fail")
-    asyncio.run(hang_up(sim.build.blueprint(runs.loaded(tmp_path, tree).scenario, "run")))
+    asyncio.run(hang_up(sim.planning.blueprint(runs.loaded(tmp_path, tree).scenario, "run")))
 
 
-async def hang_up(design: sim.build.Blueprint) -> None:
+async def hang_up(design: Blueprint) -> None:
     events: list[dict] = []
     cell, session, line = Cell(design.plan, events.append, lambda: True), sim.build.build_session(design, 0), Kept()
     k = cell.join(session.join(), line)

@@ -17,7 +17,8 @@ from edge_server.cell import Cell
 from edge_server.post import Post
 from edge_server.record import PHASES
 from protos import edge_pb2 as pb
-from sim.build import blueprint, build_session
+from sim.build import build_session
+from sim.planning import blueprint
 from sim.resume import resume_run
 from sim.runner import Watcher
 from sim.scenario import ScenarioErrors

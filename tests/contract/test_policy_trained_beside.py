@@ -26,8 +26,8 @@ from edge_server.routed_mtl.samples import draw_samples
 from edge_server.routed_mtl.training import Trainer
 from edge_server.server_tasks import beside as beside_slots
 from sim import runner
-from sim.build import blueprint
 from sim.local import run_in_memory
+from sim.planning import blueprint
 from sim.recorder import Result
 from sim.runner import BadScenario, RunError, Watcher
 from sim.scenario import ScenarioErrors, compared, load

@@ -23,7 +23,7 @@ from edge_server.aggregators.base import Slot, State
 from edge_server.fairness import AlphaFair
 from sim import checkpoints
 from sim.actors import EdgeActor, HostActor, News
-from sim.build import blueprint
+from sim.planning import blueprint
 from sim.recipe import to_recipe
 from sim.recorder import Recorder, Result
 from sim.resume import resume_run

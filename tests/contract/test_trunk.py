@@ -14,7 +14,9 @@ from edge_server.service import serve
 from protos import TRUNK
 from protos import edge_pb2 as pb
 from protos.frames import MOST_BYTES, MOST_PARCELS, BadFrame, Parcel, framed, opened
-from sim.build import Blueprint, blueprint, build_session
+from sim.blueprint import Blueprint
+from sim.build import build_session
+from sim.planning import blueprint
 from sim.runner import RunError
 from user_client.link import open_channel
 

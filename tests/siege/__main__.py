@@ -17,9 +17,11 @@ from edge_server.cell import Cell
 from edge_server.compute import OneThread, threads
 from edge_server.record import Event, RoundRecord
 from edge_server.service import serve
-from sim.build import Blueprint, blueprint, build_rounds, build_session
+from sim.blueprint import Blueprint
+from sim.build import build_rounds, build_session
 from sim.keys import keys_of
 from sim.local import LOOPBACK, host
+from sim.planning import blueprint
 from sim.scenario import load
 from sim.step import Step
 

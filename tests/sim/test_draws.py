@@ -11,8 +11,8 @@ import runs
 from edge_server.fairness import AlphaFair
 from edge_server.participation import Draw
 from edge_server.record import APPLIED, RoundRecord
-from sim.build import blueprint
 from sim.estimate import estimate
+from sim.planning import blueprint
 from sim.recipe import from_recipe, to_recipe
 from sim.scenario import ScenarioErrors
 from sim.step import Step

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 import runs
-from sim.build import Blueprint, blueprint, build_session
+from sim.blueprint import Blueprint
+from sim.build import build_session
 from sim.fault_schedule import Strike, Victim, spent
 from sim.faulty_edge import Disk, build_cell
 from sim.faulty_user import FaultySession
+from sim.planning import blueprint
 from sim.recipe import from_recipe, to_recipe
 from sim.scenario import Scenario, ScenarioErrors
 from sim.step import Step

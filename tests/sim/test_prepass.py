@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sim.build import blueprint
+from sim.planning import blueprint
 from sim.prepass import Prepass, fits
 from sim.scenario import load
 from sim.step import Step

@@ -7,7 +7,7 @@ import pytest
 
 import runs
 from edge_server.plan import UserPlan
-from sim.build import blueprint
+from sim.planning import blueprint
 from sim.presence import away
 from sim.recipe import from_recipe, to_recipe
 from sim.scenario import Scenario

@@ -11,7 +11,7 @@ import pytest
 import runs
 from edge_server import config
 from edge_server.aggregators import build_aggregator
-from sim.build import check
+from sim.planning import check
 from sim.runner import RunError
 
 ROOT = Path(__file__).parents[2]

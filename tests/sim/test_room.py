@@ -8,8 +8,9 @@ from torch import nn
 import runs
 import sim.room
 from edge_server.compute import Inline
-from sim.build import blueprint, build_rounds
+from sim.build import build_rounds
 from sim.faulty_edge import build_cell
+from sim.planning import blueprint
 from sim.runner import BadScenario, Watcher, run
 from sim.theory import resolve_step
 

@@ -10,7 +10,7 @@ import reference as ref
 import runs
 from edge_server.scoring import Theory
 from edge_server.step_size import Guess
-from sim.build import blueprint
+from sim.planning import blueprint
 from sim.runner import RunError
 from sim.scenario import Scenario, load
 from sim.step import Step

@@ -20,7 +20,9 @@ from edge_server.encoders import build_encoder
 from edge_server.record import Event, RoundRecord
 from edge_server.rounds import Rounds
 from edge_server.shared_model import SharedModel
-from sim.build import Blueprint, blueprint, build_rounds, place
+from sim.blueprint import Blueprint, place
+from sim.build import build_rounds
+from sim.planning import blueprint
 from sim.seeds import stream_seed
 from sim.step import Step
 from user_client.losses import Slope
