@@ -4,7 +4,6 @@ Only this and `ray_up` know Ray. No tensor of the slot loop goes through Ray; ac
 """
 
 import os
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, NoReturn
@@ -21,6 +20,7 @@ from sim.keys import keys_of, pack_connections, pack_guard
 from sim.local import LOOPBACK, At, Hooks, Outcome, ProcessLost
 from sim.placement import Node, node_of_edge, nodes_of_hosts, shares
 from sim.ray_up import ray_itself, ray_up
+from sim.ray_words import in_one_line, last_line
 from sim.reach import Head, listens
 from sim.recipe import to_recipe
 from sim.step import Step
@@ -37,10 +37,6 @@ _SIGN_OF_LIFE = 5.0
 
 _HOST_GRACE, _EDGE_GRACE = 10.0, 60.0
 """Seconds that an actor lives on after a failure, for us to hear of it; then it ends itself, if we no longer can."""
-
-_COLOUR = re.compile(r"\x1b\[\d+m")
-_KNOWN = re.compile(r"^The actor died unexpectedly .* Worker exit detail: ")
-_GUESSES = re.compile(r"(Some common causes include|Object store memory usage).*")
 
 
 class Cluster:
@@ -267,21 +263,6 @@ def _nodes(ray: Any, here: bool) -> list[Node]:
         Node(node["NodeID"], node["NodeManagerAddress"], has.get("CPU", 0), has.get("GPU", 0), has.get("edge", 0) > 0)
         for node, has in ((node, node["Resources"]) for node in heard or alive)
     ]
-
-
-def in_one_line(error: Exception) -> str:
-    """What Ray says of a death, without its colours and its guesses."""
-    text = " ".join(_COLOUR.sub("", str(error)).split())
-    if "its node has died" in text:
-        return "its node is gone"
-    return _GUESSES.sub("", _KNOWN.sub("", text)).strip(" .")[:300]
-
-
-def last_line(error: Exception) -> str:
-    """Of what Ray says, which is the exception in the actor; and what to do where it is about what is missing there."""
-    line = _COLOUR.sub("", str(error)).strip().splitlines()[-1]
-    advice = "every node needs the same EquiRAN, or its folder as the job's working_dir"
-    return f"{line}; {advice}" if line.startswith(("ModuleNotFoundError", "ImportError")) else line
 
 
 def _range(design: Blueprint, share: list[int]) -> str:

@@ -4,8 +4,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from sim.cluster import in_one_line, last_line
 from sim.ray_up import ray_itself
+from sim.ray_words import in_one_line, last_line
 
 _POLL = 0.2
 """Seconds between two looks at whether the caller wants to stop."""

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -88,4 +89,5 @@ def test_a_process_that_ray_kills_for_its_memory_is_named_with_the_threshold(tmp
     assert line.startswith(("kernel: the edge died: ", "kernel: the host of users "))
     assert "killed due to the node running low on memory" in line
     assert "exceeded threshold of " in line
+    assert re.search(r"; killed: .*(Edge|Host)Actor [\d.]+GB", line), line
     assert line.endswith(f"; go on with: equiran resume {out}")
