@@ -7,32 +7,24 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from secrets import token_hex
-from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-import numpy as np
 
 from edge_server.judge import RunFailed
 from edge_server.record import Event, RoundRecord
-from edge_server.state import Flat, OtherShape
-from sim import checkpoints
 from sim.advice import advice
 from sim.attendance_file import FILE
 from sim.blueprint import Blueprint
-from sim.checkpoint_files import NotSaved
-from sim.checkpoints import Pace, RunCheckpoints
-from sim.fairness_measures import Utilities, price_of_fairness
-from sim.faulty_edge import Disk
 from sim.going_on import Back, CannotGoOn, Recovery, anywhere, attended
-from sim.json_files import write_json
-from sim.local import At, Hooks, Outcome, ProcessLost, run_in_memory, run_over_grpc
+from sim.local import Hooks, Outcome, ProcessLost, run_in_memory, run_over_grpc
 from sim.oracle import NotConverged
 from sim.pause_file import PauseFile
 from sim.planning import PartError, blueprint
+from sim.price import price
 from sim.recorder import Recorder, Result, Status
 from sim.report.files import UnreadableRun
 from sim.run_lock import InUse, locked
-from sim.scenario import Loaded, Record, Scenario, compared
+from sim.saver import Saver
+from sim.scenario import Loaded, compared
 from sim.served import go_on
 from sim.step import Step
 from sim.theory import NoTheory, resolve_step
@@ -118,7 +110,7 @@ def run_parts(
             gc.collect()  # what the run leaves may be large, and Python rarely looks for it
             if results[-1].status == "stopped":
                 break
-    _price(results, [part.design for part in parts])
+    price(results, [part.design for part in parts])
     base = results[0]
     status: Status = "stopped" if results[-1].status == "stopped" else base.status
     return Result(base.name, base.folder, status, base.digest, base.summary, results[1:])
@@ -201,34 +193,6 @@ def _cluster(address: str | None) -> Iterator[Any]:
             yield cluster
     except ClusterError as error:
         raise RunError(str(error)) from error
-
-
-class _Saver:
-    """Saves a run while it goes on: a checkpoint that cannot be written is named, and the run goes on."""
-
-    def __init__(self, folder: Path, design: Blueprint, recorder: Recorder, watcher: Watcher) -> None:
-        self._checkpoints, self._recorder, self._watcher = RunCheckpoints(folder, design.scenario), recorder, watcher
-        self._disk = Disk(design)
-        self._pace = Pace(design.scenario.checkpoints, checkpoints.LEAST)
-        self.due = self._pace.due
-
-    def save(self, at: At, edge: Callable[[], Flat], users: Sequence[Flat]) -> None:
-        """Edge, users and records together."""
-        start = perf_counter()
-        try:
-            self._require_space(at)
-            self._checkpoints.save(at, edge(), users, self._recorder.state(), self._recorder.tasks.state)
-            self._recorder.events({"event": "checkpoint", **at._asdict()})
-        except (NotSaved, OtherShape) as error:
-            self._recorder.events({"event": "not_saved", **at._asdict(), "reason": str(error)})
-            self._watcher.on_note(f"note: {error}")
-        self._pace.took(perf_counter() - start)
-
-    def _require_space(self, at: At) -> None:
-        """Raises NotSaved where the scenario has a fault for it."""
-        if strike := self._disk.full(at.round, at.slot):
-            self._recorder.events(strike.event)
-            raise NotSaved(f"the checkpoint of {at} could not be saved: the disk is full, a fault of the scenario")
 
 
 def run_one(part: Part, cluster: Any, watcher: Watcher) -> Result:
@@ -316,7 +280,7 @@ class _Living:
             recorder.events(event)
             watcher.on_event(event)
 
-        saver = _Saver(self._part.folder, self._design, recorder, watcher)
+        saver = Saver(self._part.folder, self._design, recorder, watcher.on_note)
         return Hooks(on_round, on_event, watcher.stop, recorder.tasks, saver, self._pause.there)
 
 
@@ -332,44 +296,3 @@ def _go(design: Blueprint, step: Step, hooks: Hooks, cluster: Any) -> Outcome:
         return run_over_grpc(design, step, hooks)
     outcome: Outcome = cluster.run(design, step, hooks)
     return outcome
-
-
-def _price(results: list[Result], designs: list[Blueprint]) -> None:
-    """Fill in the price of fairness where the same run with alpha 0 stands beside a run."""
-    for result, design in zip(results, designs, strict=False):
-        for other, efficient in zip(results, designs, strict=False):
-            if _numbers(efficient.scenario) == _without_fairness(_numbers(design.scenario)):
-                price = price_of_fairness(*_heard(_utilities(result), _utilities(other)))
-                result.summary["price_of_fairness"] = price if np.isfinite(price) else None
-                write_json(result.folder / "summary.json", result.summary)
-
-
-def _heard(fair: Utilities, efficient: Utilities) -> tuple[Utilities, Utilities]:
-    """Both without the users whom neither run heard: equal seeds draw the same users."""
-    heard = ~(np.isnan(fair) & np.isnan(efficient))
-    return fair[heard], efficient[heard]
-
-
-def _utilities(result: Result) -> Utilities:
-    return np.array([*result.summary["utility_mean"].values()], np.float64)
-
-
-def _numbers(scenario: Scenario) -> Scenario:
-    """What a scenario says about its numbers: not where it runs, what it writes and what stands beside it."""
-    trains = scenario.radio is not None and scenario.radio.steps_per_round is not None
-    edge = scenario.edge if trains else scenario.edge.model_copy(update={"server_tasks": ()})
-    elsewhere = {
-        "transport": "memory",
-        "hosts": "auto",
-        "trunk": False,
-        "security": None,
-        "compare": (),
-        "record": Record(),
-        "edge": edge,
-    }
-    return scenario.model_copy(update=elsewhere)
-
-
-def _without_fairness(scenario: Scenario) -> Scenario:
-    aggregator = scenario.edge.aggregator.model_copy(update={"alpha": 0.0})
-    return scenario.model_copy(update={"edge": scenario.edge.model_copy(update={"aggregator": aggregator})})

@@ -25,9 +25,9 @@ from edge_server.routed_mtl.publishing import publish
 from edge_server.routed_mtl.samples import draw_samples
 from edge_server.routed_mtl.training import Trainer
 from edge_server.server_tasks import beside as beside_slots
-from sim import runner
 from sim.local import run_in_memory
 from sim.planning import blueprint
+from sim.price import numbers
 from sim.recorder import Result
 from sim.runner import BadScenario, RunError, Watcher
 from sim.scenario import ScenarioErrors, compared, load
@@ -232,7 +232,7 @@ def test_other_training_is_other_numbers_where_the_radio_uses_it(tmp_path: Path)
     for power, equal in ((AIR["power"], False), ("equal", True)):
         trees = [runs.changed(beside(batch=batch), radio__power=power) for batch in (8, 4)]
         one, other = (runs.loaded(tmp_path, tree).scenario for tree in trees)
-        assert (runner._numbers(one) == runner._numbers(other)) == equal
+        assert (numbers(one) == numbers(other)) == equal
 
 
 def refusal(tmp_path: Path, tree: runs.Tree) -> str:
