@@ -55,7 +55,11 @@ class _Unknown(grpc.GenericRpcHandler):  # type: ignore[type-arg]
 
 
 class Listener:
-    """A server that listens. `address` is where users find it. services: what it serves."""
+    """A server that listens. `address` is where users find it. services: what it serves.
+
+    It must be stopped before its event loop ends: gRPC would go on taking calls, and write them into memory that is
+    something else's by then.
+    """
 
     def __init__(
         self,
@@ -105,9 +109,9 @@ async def listening(
         bound = guard.bind(server, f"{host}:{port}")
     except RuntimeError as error:
         raise PortTaken(f"cannot listen on {host}:{port}: the port is taken or the address is not ours") from error
-    await server.start()
     listener = Listener(server, health, f"{host}:{bound}", [*services], unknown)
     await listener.healthy(yes=True)
+    await server.start()
     return listener
 
 

@@ -126,8 +126,8 @@ async def _over_grpc(design: Blueprint, step: Step, hooks: Hooks) -> Outcome:
     keys = keys_of(design.scenario.security)
     connections = keys.connections([user.name for user in design.plan.users])
     provide_descriptors(2 * len(connections))
-    server = await serve(cell, LOOPBACK, guard=keys.guard(LOOPBACK))
     sessions = [build_session(design, k) for k in range(len(design.plan.users))]
+    server = await serve(cell, LOOPBACK, guard=keys.guard(LOOPBACK))
     with threads(design.scenario.threads.user):
         hosting = asyncio.create_task(host(sessions, server.address, design.plan, connections))
         hosting.add_done_callback(lambda task: _report(task, cell))

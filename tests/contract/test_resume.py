@@ -535,6 +535,8 @@ def test_so_it_is_at_the_edge_of_a_cluster(tmp_path: Path) -> None:
         assert await users.prepare() == b""
         said, _ = await asyncio.gather(users.live(address), edge.run())
         assert said == b""
+        assert edge._server
+        await edge._server.stop()
         return News.unpack(await edge.news())
 
     news = asyncio.run(lived())

@@ -22,7 +22,7 @@ def tree(*, realtime: bool = True) -> runs.Tree:
 
     realtime: a fast machine does not end it before it is killed.
     """
-    tree = runs.digits(many=3, rounds=20, slots=15, batch=3, hosts=2, checkpoints={"seconds": 0})
+    tree = runs.digits(many=3, rounds=30, slots=15, batch=3, hosts=2, checkpoints={"seconds": 0})
     tree["users"][2]["presence"] = {"churn": 0.5}
     air = {"kind": "jakes", "doppler": 0.05, "loss_db": [0.0, 0.0, 6.0], "user_power": [1.0, 1.0, 0.4]}
     tree["radio"] = {**air, "bandwidth": 5e6, "realtime": realtime}
@@ -58,13 +58,17 @@ def test_edge_and_hosts_are_killed_at_five_moments_each(tmp_path: Path, digest: 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_driver_is_killed_at_five_moments(tmp_path: Path, digest: str, seed: int) -> None:
-    """On one transport after the other; nothing stays behind, and the dead process's lock is taken over."""
+    """On one transport after the other; nothing stays behind, and the dead process's lock is taken over.
+
+    A run that was killed before it had begun is begun again.
+    """
     rng = random.Random(100 + seed)
     transports = ["ray", "grpc", "memory", "ray", "grpc"]
     out = tmp_path / "out"
     for moment in range(MOMENTS):
         options = "--transport", transports[moment]
-        again = kills.resumed(out, *options) if moment else kills.started(tmp_path, tree(), *options)
+        begun = (out / "manifest.json").exists()
+        again = kills.resumed(out, *options) if begun else kills.started(tmp_path, tree(), *options)
         with again as running:
             family = running.kill(rng)
         assert running.owner() == running.process.pid
