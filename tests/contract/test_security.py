@@ -38,6 +38,10 @@ STEAL = "/equiran.v1.Edge/Steal"
 Body = Callable[[str, Cell], Coroutine[Any, Any, None]]
 
 
+OVERTAKEN = ("INTERNAL", "Internal error from Core")
+"""gRPC's own words for a stream that was ended while the Join was written onto it: a user asks again."""
+
+
 def planned() -> RunPlan:
     sizes: Any = {"l_max": 4.0, "dtype": torch.float64, "feature_shape": (3,), "output_shape": (1,), "batch": 2}
     users = tuple(UserPlan(name=name, validation_batch=0, trainable_front=False, **sizes) for name in "ab")
@@ -68,6 +72,12 @@ def join(user: str = "a") -> bytes:
 
 async def joined(address: str, credentials: Credentials, user: str = "a", method: str = LIVE) -> tuple[str, str]:
     """How the edge answers a Join: ("OK", "") for a Welcome, else the status that ends the stream, and its details."""
+    while (told := await _joined(address, credentials, user, method)) == OVERTAKEN:
+        pass
+    return told
+
+
+async def _joined(address: str, credentials: Credentials, user: str, method: str) -> tuple[str, str]:
     channel = credentials.channel(address, [("grpc.use_local_subchannel_pool", 1)])
     call = channel.stream_stream(method)()
     try:
