@@ -9,7 +9,7 @@ from scipy.spatial.distance import cdist
 
 import runs
 from sim.leaks import direction_likeness, distance_correlation, label_auc, norm_likeness
-from sim.runner import _numbers
+from sim.price import numbers
 
 RNG = np.random.default_rng(1)
 
@@ -117,4 +117,4 @@ def test_what_the_edge_sees_is_measured_and_changes_nothing(tmp_path: Path) -> N
 def test_a_meter_is_no_other_scenario(tmp_path: Path) -> None:
     """Whether leaks are measured does not keep two runs from being compared."""
     plain, metered = (runs.loaded(tmp_path, runs.kernel(record=record)) for record in ({}, {"privacy": True}))
-    assert _numbers(plain.scenario) == _numbers(metered.scenario)
+    assert numbers(plain.scenario) == numbers(metered.scenario)
