@@ -1,12 +1,14 @@
 """The contract: the only thing that the edge server and its users share.
 
-Whatever speaks it imports it before gRPC, which reads its environment once: here it is told to leave forks alone.
-Ray's start forks, and starts a program right away; gRPC's care for forks would now and then crash parent or child.
+Whatever speaks it imports it before gRPC, which reads its environment once. Here it is told to leave forks alone:
+Ray's start forks, and starts a program right away; gRPC's care for forks would now and then crash parent or child. And
+to print nothing: what goes wrong there goes wrong in our hands, too, and is told in one line.
 """
 
 import os
 
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 PROTOCOL = 2
 """Version of the meaning of `edge.proto`; both sides must speak the same one."""

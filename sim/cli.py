@@ -225,6 +225,8 @@ def report(
     from sim.report import build as reports
 
     with errors():
+        if export and export.is_file():
+            raise BadScenario(f"--export {export}: this is a file, give a folder")
         made = reports.build(runs, export)
         if as_json:
             files = {"pngs": [*map(str, made.pngs)], "exports": [*map(str, made.exports)]}

@@ -158,9 +158,13 @@ class BadScenario(Exception):
 
 
 def claim(folder: Path) -> None:
-    """Makes a run's folder. Raises BadScenario when it holds a run already, or cannot be made."""
+    """Makes a run's folder. Raises BadScenario when it holds a run, or runs, already, or cannot be made."""
     if any((folder / name).exists() for name in ("manifest.json", FILE)):
         raise BadScenario(f"{folder} holds a run already; give another --out")
+    if next(folder.glob("*/manifest.json"), None):
+        raise BadScenario(f"{folder} holds runs in folders of their own; give another --out, such as {folder / 'one'}")
+    if folder.is_file():
+        raise BadScenario(f"--out {folder}: this is a file, give a folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -120,6 +120,8 @@ def read(path: Path) -> tuple[Node, list[Problem]]:
     try:
         with path.open("rb") as file:
             data = file.read(SIZE_CAP + 1)
+    except IsADirectoryError:
+        raise Unreadable(str(path), "is a folder; give a scenario file") from None
     except OSError as error:
         near = did_you_mean(path.name, (other.name for other in path.parent.glob(f"*{path.suffix}")))
         raise Unreadable(str(path), f"cannot be read: {error.strerror}{near or shipped_hint(path)}") from None

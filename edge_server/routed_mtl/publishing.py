@@ -94,7 +94,10 @@ def head_of(problem: Problem) -> Head:
 
 
 def locked_tasks(trainer: Trainer) -> tuple[str, ...]:
-    """Unsupervised tasks whose rate on the training samples is below that of constant power at the limit, by name."""
+    """Unsupervised tasks whose rate on the training samples is below that of constant power at the limit, by name.
+
+    As they are published: calibrated where the design says so.
+    """
     return tuple(str(task) for row, task in enumerate(trainer.tasks) if _is_locked(trainer, row))
 
 
@@ -103,7 +106,7 @@ def _is_locked(trainer: Trainer, row: int) -> bool:
     task = trainer.tasks[row]
     if task.problem.kind == "supervised":
         return False
-    logits = task_logits(trainer, row)
+    logits = task_logits(trainer, row) + _shift(trainer, row)
     gains, everyone = trainer.samples.gains[row, :, : task.users], torch.ones_like(logits, dtype=torch.bool)
     constant = torch.full_like(logits, cast("Unsupervised", task.problem).mean_power(task.users))
     rate = task.problem.objective(gains, task.problem.power(logits, everyone), everyone).mean()
@@ -118,11 +121,15 @@ def _published(trainer: Trainer, row: int, skip: float) -> PolicyTask:
         users,
         head_of(problem),
         skip,
-        calibrate(trainer, row) if trainer.design.calibrate else 0.0,
+        _shift(trainer, row),
         rho=getattr(problem, "rho", None),
         seen=(float(least), float(largest)),
         payload_ratio=payload_ratio(problem),
     )
+
+
+def _shift(trainer: Trainer, row: int) -> float:
+    return calibrate(trainer, row) if trainer.design.calibrate else 0.0
 
 
 def _mean_power(problem: Problem, logits: Tensor) -> float:

@@ -1,6 +1,5 @@
 """`equiran serve` and `equiran join`: what they are asked and what they print."""
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,7 +47,6 @@ def serve(
     """
     from sim.apart.edge import serve_on, serve_run
 
-    _quiet_grpc()
     with errors():
         what = _served(scenario, sets, listen, out, resume, wait)
         go = serve_on if resume else serve_run
@@ -78,7 +76,6 @@ def join(
     from sim.apart.users import Joining, join_run
     from sim.cross import Here
 
-    _quiet_grpc()
     screen, names = Screen(quiet), list(dict.fromkeys(name.strip() for name in users.split(",")))
     with errors(), Interrupts().caught() as interrupts:
         loaded = load_apart(scenario, sets, Here(edge=False, users=frozenset(names)))
@@ -111,11 +108,6 @@ def _measured(metrics: str | None, what: "Served", screen: Screen) -> Iterator[C
         if at.host not in LOOPBACK:
             screen.note("note: whoever reaches this address may read the metrics")
         yield counted.told_by
-
-
-def _quiet_grpc() -> None:
-    """What gRPC has to say goes wrong in our hands, too, and is told there in one line."""
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
 def _served(

@@ -34,7 +34,7 @@ class Address(NamedTuple):
         """What an option says. Raises BadScenario."""
         host, _, port = said.rpartition(":")
         if not host or not port.isdecimal() or int(port) > 65_535:
-            raise BadScenario(f"{option} {said}: give HOST:PORT, such as {LISTEN}")
+            raise BadScenario(f"{option} {said}: give HOST:PORT, such as {LISTEN}; a port is at most 65535")
         return cls(host, int(port))
 
     def __str__(self) -> str:

@@ -1,14 +1,14 @@
 """The runs under a folder, by the names that the page knows them by."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from sim.report.files import UnreadableRun
 from sim.report.records import read_json
 
-_DEEP = 3
+_DEEP = 5
 _MOST = 500
 _PASSED_OVER = {"checkpoints"}
 HERE = "."
@@ -28,8 +28,22 @@ class UnknownRun(Exception):
 
 def runs_under(folder: Path) -> list[Found]:
     """The newest first; those compared with a run follow it. A folder that cannot be read is passed over."""
-    found = [_found(folder, path) for path in _manifests(folder, _DEEP)]
-    return sorted(found, key=lambda run: run.started, reverse=True)[:_MOST]
+    found = {run.name: run for run in (_found(folder, path) for path in _manifests(folder, _DEEP))}
+    bases = {name: found[_base(name, found)] for name in found}
+
+    def key(run: Found) -> tuple[str, str, bool, str]:
+        base = bases[run.name]
+        return base.started, base.name, run is base, run.started
+
+    return sorted(found.values(), key=key, reverse=True)[:_MOST]
+
+
+def _base(name: str, found: Mapping[str, Found]) -> str:
+    """The outermost run in whose directory this one is, or itself."""
+    if HERE in found:
+        return HERE
+    steps = name.split("/")
+    return next(outer for n in range(1, len(steps) + 1) if (outer := "/".join(steps[:n])) in found)
 
 
 def _manifests(folder: Path, deep: int) -> Iterator[Path]:

@@ -39,8 +39,9 @@ def place(host: str, port: int) -> Place:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.create_server(address[:2], family=family, backlog=128)
     except OSError as error:
-        advice = "give another --port, or 0 for any free one"
-        why = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+        unknown = isinstance(error, socket.gaierror)
+        advice = "give another --host" if unknown else "give another --port, or 0 for any free one"
+        why = error.strerror if unknown else os.strerror(error.errno or 0)
         raise PortTaken(f"cannot listen on {host}:{port}: {why}; {advice}") from error
     bound, loopback = int(listening.getsockname()[1]), ip_address(address[0]).is_loopback
     token = None if loopback else secrets.token_urlsafe(32)

@@ -71,16 +71,18 @@ def _context(
     runs = [group.mean for group in groups]
     rows = [row(run) for run in runs]
     seeded = any(len(group.runs) > 1 for group in groups)
-    told = sentences(groups, lines) if seeded else findings(rows)
+    one_measure = len({group.scoring for group in groups}) == 1
+    told = sentences(groups, lines) if seeded else findings(rows, one_measure=one_measure)
     return {
         **frame_context(runs, drawn, missing),
         "rows": rows,
         "groups": groups,
         "seeded": seeded,
+        "lengths": _lengths(rows),
         "seeds": seeds_in_words(groups[0].seeds),
         "facts": _facts(groups),
         "findings": [*told, *cautions(rows)],
-        "summary": summary_lines(rows),
+        "summary": summary_lines(rows, one_measure=one_measure),
         "comparison": comparison_lines(lines) if seeded or len(groups) > 1 else [],
         "unfinished": [group.label for group in groups if not group.done],
         "users": _users(runs),
@@ -91,6 +93,17 @@ def _context(
         "report": report_command(dirs),
         "reproduce": [again(group.mean, [*map(_command, group.runs)]) for group in groups],
     }
+
+
+def _lengths(rows: Sequence[Row]) -> str:
+    """12 to 40 rounds of 25 slots, 2 users."""
+    rounds, users = _span([row.rounds for row in rows]), _span([row.users for row in rows])
+    of_slots = f" of {_span(slots)} slots" if (slots := [row.slots for row in rows if row.slots]) else ""
+    return f"{rounds} rounds{of_slots}, {users} user{'' if users == '1' else 's'}"
+
+
+def _span(values: Sequence[int]) -> str:
+    return f"{min(values)}" if min(values) == max(values) else f"{min(values)} to {max(values)}"
 
 
 def _answers(group: Group) -> str:

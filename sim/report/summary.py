@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from sim.report.tables import Row
-from sim.report.words import DASH, count, number, seconds, size
+from sim.report.words import DASH, count, listed, number, seconds, size
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,14 @@ _LEAKS = {
 }
 
 
-def summary_lines(rows: Sequence[Row]) -> list[Line]:
-    """One line per measure; lines that no run fills are left out."""
+_NOT_RANKED = "Fairness is not one measure here, as alpha, u_min, u_max or the users differ: it is not ranked."
+
+
+def summary_lines(rows: Sequence[Row], *, one_measure: bool = True) -> list[Line]:
+    """One line per measure; lines that no run fills are left out. one_measure: fairness is the same number in all."""
     lines = [
-        _higher("mean fairness", rows, lambda row: row.fairness),
-        _higher("mean validation fairness", rows, lambda row: row.val_fairness),
+        _higher("mean fairness", rows, lambda row: row.fairness, marked=one_measure),
+        _higher("mean validation fairness", rows, lambda row: row.val_fairness, marked=one_measure),
         _higher("mean utility per user", rows, lambda row: row.mean_utility),
         _higher("worst user's utility", rows, lambda row: row.worst_utility),
         Line("worst user", [row.worst_user or DASH for row in rows]),
@@ -49,14 +52,17 @@ def summary_lines(rows: Sequence[Row]) -> list[Line]:
     return [line for line in lines if any(cell != DASH for cell in line.cells)]
 
 
-def findings(rows: Sequence[Row]) -> list[str]:
+def findings(rows: Sequence[Row], *, one_measure: bool = True) -> list[str]:
     """Sentences a reader may quote of single runs: who is fairest, who serves the worst user best."""
     rows = [row for row in rows if row.rounds]
     if len(rows) < 2:
         return []
-    said = [
+    fairest = [
         _lead("mean fairness", rows, lambda row: row.fairness),
         _lead("mean validation fairness", rows, lambda row: row.val_fairness),
+    ]
+    said = [
+        *(fairest if one_measure else [_NOT_RANKED]),
         _lead("utility of the worst user", rows, lambda row: row.worst_utility),
         _lead("Jain's index", rows, lambda row: row.jain),
     ]
@@ -70,11 +76,11 @@ def cautions(rows: Sequence[Row]) -> list[str]:
     return [sentence for sentence in said if sentence]
 
 
-def _higher(name: str, rows: Sequence[Row], of: Callable[[Row], float | None]) -> Line:
+def _higher(name: str, rows: Sequence[Row], of: Callable[[Row], float | None], *, marked: bool = True) -> Line:
     """A line whose highest value is marked, if there are several runs and they differ."""
     cells = [number(of(row)) for row in rows]
     known = [value for row in rows if (value := of(row)) is not None]
-    if len(known) < 2 or len(set(cells)) == 1:
+    if not marked or len(known) < 2 or len(set(cells)) == 1:
         return Line(name, cells)
     top = number(max(known))
     return Line(name, cells, frozenset(index for index, cell in enumerate(cells) if cell == top))
@@ -120,6 +126,7 @@ def _unequal_steps(rows: Sequence[Row]) -> str | None:
 
 
 def _unequal_scenarios(rows: Sequence[Row]) -> str | None:
-    if len({(row.seed, row.rounds, row.slots, row.users) for row in rows}) == 1:
-        return None
-    return "The runs differ in seed, rounds, slots or users: compare them with care."
+    said = [(row.seed, row.rounds, row.slots, row.users) for row in rows]
+    names = zip(("seed", "rounds", "slots", "users"), zip(*said, strict=True), strict=True)
+    differ = [name for name, values in names if len({*values}) > 1]
+    return f"The runs differ in {listed(differ)}: compare them with care." if differ else None

@@ -201,6 +201,18 @@ def test_a_task_without_power_is_named_as_locked() -> None:
     assert locked_tasks(trainer) == ()
 
 
+@pytest.mark.parametrize(("calibrate", "locked"), [(False, ("p4_capacity/3",)), (True, ())])
+def test_a_task_that_is_published_with_its_power_is_not_locked(calibrate: bool, locked: tuple[str, ...]) -> None:
+    tasks = Tasks.of([(P4, 3)])
+    design = Design(scheme="single", inputs="power", stages=(100, 0), calibrate=calibrate)
+    trainer = Trainer(tasks, design, draw_samples(tasks, 400, 0))
+    trainer.train()
+    assert isinstance(trainer.network, TaskNetwork)
+    with torch.no_grad():
+        trainer.network.trunk.biases[-1].sub_(20.0)
+    assert locked_tasks(trainer) == locked
+
+
 def test_one_task_learns_to_meet_its_limit() -> None:
     tasks = Tasks.of([(P4, 5)])
     samples = draw_samples(tasks, 5000, 0)

@@ -1,6 +1,9 @@
 """What `serve` and `join` ask of a scenario and of its files, before anybody listens."""
 
 import shutil
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +101,18 @@ def test_both_sides_agree_wherever_their_files_lie(tmp_path: Path) -> None:
 def test_an_address_is_a_host_and_a_port(said: str) -> None:
     with pytest.raises(BadScenario, match=f"--listen {said}: give HOST:PORT"):
         Address.of("--listen", said)
+
+
+def test_a_port_that_is_taken_is_one_line(tmp_path: Path) -> None:
+    """gRPC's own words about it are not printed beside ours."""
+    file = str(runs.write(tmp_path, runs.kernel()))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        command = [sys.executable, "-m", "sim", "serve", file, "--listen", address, "--out", str(tmp_path / "out")]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert f"cannot listen on {address}: the port is taken" in line
 
 
 def test_an_address_is_written_as_it_was_read() -> None:

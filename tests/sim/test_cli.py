@@ -235,6 +235,18 @@ def test_a_run_that_is_refused_says_so_before_anything_else(tmp_path: Path) -> N
     assert refused == [f"{tmp_path / 'out'} holds a run already; give another --out"]
 
 
+def test_a_run_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    """A folder of runs would be taken for one of them; a file is no folder."""
+    file = runs.write(tmp_path, runs.kernel())
+    (tmp_path / "runs" / "one").mkdir(parents=True)
+    (tmp_path / "runs" / "one" / "manifest.json").write_text("{}")
+    among = equiran("run", file, "--out", tmp_path / "runs")
+    advice = f"holds runs in folders of their own; give another --out, such as {tmp_path / 'runs' / 'one'}"
+    assert (among.exit_code, among.stderr) == (2, f"{tmp_path / 'runs'} {advice}\n")
+    taken = equiran("run", file, "--out", file)
+    assert (taken.exit_code, taken.stderr) == (2, f"--out {file}: this is a file, give a folder\n")
+
+
 def test_a_directory_that_holds_a_run_is_not_written_into(tmp_path: Path) -> None:
     file = runs.write(tmp_path, runs.kernel())
     assert equiran("run", file, "--out", tmp_path / "out").exit_code == 0

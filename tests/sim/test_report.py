@@ -24,7 +24,8 @@ def compared(tmp_path_factory):
     clip = {"event": "clip", "round": 1, "slot": 2, "norm": 12.5}
     refused = {"event": "rejected", "round": 2, "slot": 0, "user": "attacked", "field": "gradient"}
     base = write_run(folder, name="quick", compare=("equal",), regret=True, events=(clip,) * 30 + (refused,))
-    equal = write_run(folder / "equal", name="equal", gain=0.2, aggregator={"kind": "constant", "u_min": 1.0})
+    rule = {"kind": "constant", "alpha": 1.0, "u_min": 1.0, "u_max": 3.3}
+    equal = write_run(folder / "equal", name="equal", gain=0.2, aggregator=rule)
     paths = report.build([folder])
     return folder, (base, equal), paths, Page(paths.html.read_text())
 
@@ -131,6 +132,20 @@ def test_table_gives_plain_json(compared):
 def test_a_run_given_twice_is_drawn_once(compared):
     folder, *_ = compared
     assert [row["run"] for row in report.table([folder, folder / "equal"])] == ["owo_fmtl", "equal"]
+
+
+def test_runs_of_unlike_measures_are_not_ranked_by_fairness(tmp_path):
+    """And what differs between them is named, in the sentence and below the title."""
+    other = {"kind": "owo_fmtl", "alpha": 2.0, "u_min": 1.0, "u_max": 3.3}
+    write_run(tmp_path / "one", name="one")
+    write_run(tmp_path / "two", name="two", gain=0.2, aggregator=other, rounds=2)
+    page = Page(report.build([tmp_path / "one", tmp_path / "two"]).html.read_text())
+    said = " ".join(page.words)
+    assert "Fairness is not one measure here, as alpha, u_min, u_max or the users differ: it is not ranked." in said
+    assert "Highest mean fairness" not in said
+    assert "Highest utility of the worst user" in said
+    assert "The runs differ in rounds: compare them with care." in said
+    assert "2 to 6 rounds of" in said
 
 
 def test_findings_name_the_leader_and_warn_of_unequal_steps(compared):

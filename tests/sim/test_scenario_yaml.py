@@ -111,7 +111,7 @@ def test_a_scenario_is_a_mapping(tmp_path: Path, text: str) -> None:
 
 
 def test_a_folder_is_not_a_scenario(tmp_path: Path) -> None:
-    with pytest.raises(ScenarioErrors, match="cannot be read: Is a directory"):
+    with pytest.raises(ScenarioErrors, match="is a folder; give a scenario file"):
         load(tmp_path)
 
 

@@ -62,7 +62,7 @@ function offer({ folder, runs }) {
     picker.replaceChildren(...told.map(([name, text]) => element("option", { value: name }, text)));
   }
   if (run === null) {
-    const first = wanted() ?? (runs.find((one) => one.name === ".") ?? runs.find((one) => one.status === "running") ?? runs[0])?.name;
+    const first = wanted() ?? (runs.find((one) => one.status === "running") ?? runs.find((one) => one.name === ".") ?? runs[0])?.name;
     if (first !== undefined) open(first);
     else trouble(`No run under ${folder} yet; this page finds the first one.`);
   }
@@ -117,7 +117,7 @@ function take(news) {
   }
   head = news.head;
   const failed = head.status === "failed" && head.error ? `The run failed: ${head.error}` : "";
-  const training = head.training ? "This is a power trainer by itself: it has no slots. Its report has its curves: equiran report" : "";
+  const training = head.training ? `This is a power trainer by itself: it has no slots. Its report has its curves: equiran report ${head.folder}` : "";
   trouble(news.trouble || failed || training);
   tellHead();
   tellTiles(news.tiles);
@@ -195,7 +195,7 @@ function entry({ time, kind, tone, place, users: whom, what, many }) {
 
 function tellUsers() {
   const card = at("users");
-  card.querySelector(".note").textContent = users.names.length < users.many ? `${users.names.length} of ${users.many.toLocaleString("en")}: those with the least and the most utility` : "the numbers of the map and the bars";
+  card.querySelector(".note").textContent = users.names.length < users.many ? `${users.names.length} of ${users.many.toLocaleString("en")}: those with the least and the most utility` : "the numbers of the map";
   const box = card.querySelector(".people");
   const [top, left, focus] = [box.scrollTop, box.scrollLeft, box.contains(document.activeElement) ? document.activeElement.id : ""];
   const columns = [["", "user", users.names], ...users.columns];

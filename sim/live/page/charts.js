@@ -189,7 +189,7 @@ class Curve {
     const rows = this.x.map((_, i) => i).filter((i) => i % every === 0 || i === this.x.length - 1).reverse();
     const names = element("tr", {}, element("th", { scope: "col" }, this.axis), ...this.names.map((name) => element("th", { scope: "col" }, name)));
     const body = rows.map((i) => element("tr", {}, element("th", { scope: "row" }, this.place(i).replace(`${this.axis} `, "")), ...this.y.map((y) => element("td", {}, digits(y[i])))));
-    const caption = element("caption", { class: "quiet" }, every > 1 ? `every ${every}th point, the newest first` : "the newest first");
+    const caption = element("caption", { class: "quiet" }, every > 1 ? `one point in ${every}, the newest first` : "the newest first");
     this.details.querySelector(".scroll").replaceChildren(element("table", {}, caption, element("thead", {}, names), element("tbody", {}, ...body)));
   }
 }
