@@ -14,7 +14,7 @@ from user_client.credentials import NOTHING, Channel, Credentials
 from user_client.session import Session
 from user_client.together import Message, Turn, react_together
 
-_OVERTAKEN = "Internal error from Core"
+OVERTAKEN = "Internal error from Core"
 """What gRPC says, in place of the edge's own status, of a stream that ends while the user writes onto it."""
 CUT = frozenset(
     (
@@ -170,7 +170,7 @@ def _answered(sessions: Sequence[Session], parcels: Sequence[Parcel]) -> list[Pa
 async def _broken(name: str, call: Any) -> LinkBroken:
     """The error for the status that ended the stream, in one line."""
     code, details = await call.code(), await call.details()
-    if details == _OVERTAKEN:
+    if details == OVERTAKEN:
         return StatusLost(f"user {name!r}: the edge ended the stream while the user was speaking; the edge knows why")
     kind = StreamCut if code in CUT else LinkBroken
     return kind(f"user {name!r}: the edge ended the stream with {code.name}: {details or 'no reason given'}")

@@ -27,7 +27,7 @@ _LEAKS = {
 _NOT_RANKED = "Fairness is not one measure here, as alpha, u_min, u_max or the users differ: it is not ranked."
 
 
-def summary_lines(rows: Sequence[Row], *, one_measure: bool = True) -> list[Line]:
+def summary_lines(rows: Sequence[Row], *, one_measure: bool) -> list[Line]:
     """One line per measure; lines that no run fills are left out. one_measure: fairness is the same number in all."""
     lines = [
         _higher("mean fairness", rows, lambda row: row.fairness, marked=one_measure),
@@ -52,7 +52,7 @@ def summary_lines(rows: Sequence[Row], *, one_measure: bool = True) -> list[Line
     return [line for line in lines if any(cell != DASH for cell in line.cells)]
 
 
-def findings(rows: Sequence[Row], *, one_measure: bool = True) -> list[str]:
+def findings(rows: Sequence[Row], *, one_measure: bool) -> list[str]:
     """Sentences a reader may quote of single runs: who is fairest, who serves the worst user best."""
     rows = [row for row in rows if row.rounds]
     if len(rows) < 2:

@@ -31,15 +31,12 @@ from sim.litter import short_tmp
 from sim.runner import BadScenario, RunError
 from sim.scenario import ScenarioErrors
 from user_client.credentials import NOTHING, Certificate, Credentials, Token
+from user_client.link import OVERTAKEN
 
 SECRET = "a-token-that-nobody-guesses-0123456789"
 TREE = runs.kernel(many=3, slots=3)
 STEAL = "/equiran.v1.Edge/Steal"
 Body = Callable[[str, Cell], Coroutine[Any, Any, None]]
-
-
-OVERTAKEN = ("INTERNAL", "Internal error from Core")
-"""gRPC's own words for a stream that was ended while the Join was written onto it: a user asks again."""
 
 
 def planned() -> RunPlan:
@@ -71,9 +68,14 @@ def join(user: str = "a") -> bytes:
 
 
 async def joined(address: str, credentials: Credentials, user: str = "a", method: str = LIVE) -> tuple[str, str]:
-    """How the edge answers a Join: ("OK", "") for a Welcome, else the status that ends the stream, and its details."""
-    while (told := await _joined(address, credentials, user, method)) == OVERTAKEN:
-        pass
+    """How the edge answers a Join: ("OK", "") for a Welcome, else the status that ends the stream, and its details.
+
+    Where the end of the stream overtakes them it asks again, as a user does.
+    """
+    for _ in range(20):
+        told = await _joined(address, credentials, user, method)
+        if told[1] != OVERTAKEN:
+            break
     return told
 
 

@@ -18,7 +18,7 @@ from sim.blueprint import Blueprint
 from sim.build import build_session
 from sim.planning import blueprint
 from sim.runner import RunError
-from user_client.link import open_channel
+from user_client.link import OVERTAKEN, open_channel
 
 
 def on_trunk(**changes: object) -> runs.Tree:
@@ -77,7 +77,8 @@ def design_of(folder: Path, *, trunk: bool) -> Blueprint:
 def refusal(
     design: Blueprint, *frames: bytes, on_event: Callable[[dict], None] = lambda _event: None
 ) -> tuple[str, str]:
-    """The status and the reason with which the edge ends a trunk that says this, unless its end overtakes them."""
+    """The status and the reason with which the edge ends a trunk that says this; asked again where its end overtakes
+    them, as a user does."""
 
     async def talk() -> tuple[str, str]:
         cell = Cell(design.plan, on_event, lambda: False)
@@ -96,8 +97,10 @@ def refusal(
             await channel.close(None)
             await server.stop()
 
-    while (told := asyncio.run(talk())) == ("INTERNAL", "Internal error from Core"):
-        pass
+    for _ in range(20):
+        told = asyncio.run(talk())
+        if told[1] != OVERTAKEN:
+            break
     return told
 
 
