@@ -3,26 +3,26 @@
 import gc
 import sys
 
+from sim.allocator import nothing_collected
+
 
 def main() -> None:
     """Entry point. Ctrl-C is exit code 130 and no traceback even while torch is still being imported.
 
-    Nothing that is imported is garbage: collecting it takes a tenth of the start, and some of every later collection.
-    `watch` needs no torch.
+    What is imported is not looked through for garbage later, either. `watch` needs no torch.
     """
     try:
-        gc.disable()
         try:
-            if sys.argv[1:2] == ["watch"]:
-                from sim.live.command import main as command
-            else:
-                from sim.cli import main as command
+            with nothing_collected():
+                if sys.argv[1:2] == ["watch"]:
+                    from sim.live.command import main as command
+                else:
+                    from sim.cli import main as command
         except ImportError as error:
             from sim.doctor.telling import without_packages
 
             sys.exit(without_packages(error, sys.argv[1:]))
         gc.freeze()
-        gc.enable()
         command()
     except KeyboardInterrupt:
         sys.exit(130)

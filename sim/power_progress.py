@@ -6,6 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from edge_server.routed_mtl.progress import Progress, TaskProgress
+from sim.columns import record_batch
 
 PROGRESS = pa.schema(
     [
@@ -29,7 +30,7 @@ def progress_batch(progress: Progress) -> pa.RecordBatch:
         "task": [task.task for task in progress.tasks],
     }
     columns |= {name: [_numbers(task)[name] for task in progress.tasks] for name in PROGRESS.names[4:]}
-    return pa.RecordBatch.from_pydict(columns, schema=PROGRESS)
+    return record_batch(columns, PROGRESS)
 
 
 def _numbers(task: TaskProgress) -> dict[str, float | None]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from edge_server.record import ACKNOWLEDGEMENT, APPLIED, FEATURES, FEEDBACK, OUTPUTS, PHASES, Floats, RadioRecord
 from edge_server.state import Flat, flattened, restored
+from sim.columns import record_batch
 from sim.fairness_measures import jain
 
 _DOWN = {OUTPUTS: 0, ACKNOWLEDGEMENT: 1}
@@ -55,7 +56,7 @@ def radio_batch(round_: int, record: RadioRecord, users: list[str]) -> pa.Record
         columns |= {f"{name}_bits": record.bits[:, phase].ravel(), f"{name}_s": record.seconds[:, phase].ravel()}
         if phase in _DOWN:
             columns[f"{name}_w"] = record.watts[:, _DOWN[phase]].ravel()
-    return pa.RecordBatch.from_pydict(columns, schema=RADIO)
+    return record_batch(columns, RADIO)
 
 
 class Bill:

@@ -247,10 +247,10 @@ def begun(folder: Path) -> datetime:
 
 def _journal(folder: Path, name: str, schema: pa.Schema, rounds: int, rows: int) -> Journal:
     """A journal that begins with the rows of so many rounds of an earlier run, `rows` each."""
-    import pyarrow.compute as pc
-
     if not rounds:
         return Journal(folder, name, schema)
+    import pyarrow.compute as pc
+
     table, _ = read_table(folder, name, live=True, needed=True)
     kept = table.filter(pc.field("round") < rounds)
     if kept.num_rows != rounds * rows:

@@ -15,6 +15,7 @@ import pyarrow.ipc
 from numpy.typing import NDArray
 
 from edge_server.record import APPLIED, STATUS, Event, Floats, Leaks, RoundRecord, Trace
+from sim.columns import record_batch
 from sim.fairness_measures import last_known
 from sim.report.records import read_events
 from sim.spools import Spool
@@ -233,7 +234,7 @@ def slots_batch(record: RoundRecord, users: list[str]) -> pa.RecordBatch:
     }
     for name in ("loss", "utility", "out_of_range", "weight", "bytes_up", "bytes_down", "t_user"):
         columns[name] = getattr(record, name).ravel()
-    return _batch(columns, SLOTS)
+    return record_batch(columns, SLOTS)
 
 
 def rounds_batch(record: RoundRecord, users: list[str]) -> pa.RecordBatch:
@@ -245,15 +246,9 @@ def rounds_batch(record: RoundRecord, users: list[str]) -> pa.RecordBatch:
     columns["w_last"] = np.abs(last_known(record.weight))
     columns["out_of_range_share"] = _share(record.out_of_range.sum(axis=0), (record.status == APPLIED).sum(axis=0))
     columns |= {name: np.full(count, getattr(record, name)) for name in _PER_ROUND}
-    return _batch(columns, ROUNDS)
+    return record_batch(columns, ROUNDS)
 
 
 def _share(part: Counts, whole: Counts) -> Floats:
     share: Floats = np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
     return share
-
-
-def _batch(columns: dict[str, Any], schema: pa.Schema) -> pa.RecordBatch:
-    """NaN becomes null: a value that is not there."""
-    arrays = [pa.array(columns[field.name], field.type, from_pandas=True) for field in schema]
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
