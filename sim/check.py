@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_orig
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from sim.suggest import did_you_mean
+from sim.suggest import did_you_mean, nearest
 from sim.yaml_lines import Node, Problem, plain
 
 Model: TypeAlias = type[BaseModel]
@@ -123,15 +123,18 @@ def _fields(model: Model, node: Node, path: str, rules: Rules) -> Iterator[Probl
 
 
 def _keys(model: Model, node: Node, path: str) -> Iterator[Problem]:
+    """A key that is missing since it is misspelt is one problem."""
     assert isinstance(node.value, dict)
     known = {field.alias or name: field for name, field in model.model_fields.items()}
+    missing = [key for key, field in known.items() if field.is_required() and key not in node.value]
     for key, child in node.value.items():
         if key not in known and model.model_config.get("extra") != "allow":
-            hint = did_you_mean(key, known) or f"; known here: {', '.join(known)}"
+            meant = nearest(key, missing) or nearest(key, known)
+            hint = f'; did you mean "{meant}"?' if meant else f"; known here: {', '.join(known)}"
             yield Problem(child.where, _join(path, key), f"unknown key{hint}")
-    for key, field in known.items():
-        if field.is_required() and key not in node.value:
-            yield Problem(node.where, _join(path, key), "is missing")
+            missing = [name for name in missing if name != meant]
+    for key in missing:
+        yield Problem(node.where, _join(path, key), "is missing")
 
 
 def _model_errors(model: Model, node: Node) -> list[str]:

@@ -63,17 +63,6 @@ bench_app = typer.Typer(
 data_app = typer.Typer(no_args_is_help=True, help="Data sets: what is here, and how to fetch the rest.")
 app.add_typer(data_app, name="data")
 app.add_typer(bench_app, name="bench")
-app.command()(reproduce)
-app.command()(sweep)
-app.command()(certs)
-app.command()(serve)
-app.command()(join)
-app.command()(doctor)
-app.command()(diff)
-app.command(help=NEW_HELP)(new)
-app.command()(watch)
-app.command()(scenarios)
-app.command()(track)
 
 
 @app.callback()
@@ -235,6 +224,19 @@ def report(
             return
         for path in (made.html, *made.exports):
             say(str(path))
+
+
+app.command()(watch)
+app.command()(diff)
+app.command()(sweep)
+app.command()(track)
+app.command()(reproduce)
+app.command()(scenarios)
+app.command(help=NEW_HELP)(new)
+app.command()(serve)
+app.command()(join)
+app.command()(certs)
+app.command()(doctor)
 
 
 @data_app.command("list")

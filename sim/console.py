@@ -157,20 +157,30 @@ def say_json(content: dict[str, Any]) -> None:
 
 
 def say_table(rows: list[dict[str, Any]], title: str) -> None:
-    """Rows with equal keys, on stdout; one value a line where the terminal is too narrow for a table."""
+    """Rows with equal keys, on stdout; one value a line where the terminal is too narrow for a table.
+
+    Where it is only a little too narrow, headings of several words stand on several lines.
+    """
     console = Console(highlight=False)
     if _least(rows) > console.width:
         console.print(title, *_upright(rows), sep="\n", markup=False)
         return
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
+    stacked = _whole(rows) > console.width
     for name in rows[0]:
+        heading = name.replace(" ", "\n") if stacked else name
         if isinstance(rows[0][name], str):
-            table.add_column(name, overflow="fold")
+            table.add_column(heading, overflow="fold", vertical="bottom")
         else:
-            table.add_column(name, justify="right", no_wrap=True)
+            table.add_column(heading, justify="right", no_wrap=True, vertical="bottom")
     for row in rows:
         table.add_row(*(_cell(value) for value in row.values()))
     console.print(table)
+
+
+def _whole(rows: list[dict[str, Any]]) -> int:
+    """Columns of a terminal in which nothing is folded."""
+    return sum(_GAP + max(len(name), *(len(_cell(row[name])) for row in rows)) for name in rows[0]) - _GAP
 
 
 def _least(rows: list[dict[str, Any]]) -> int:
@@ -179,7 +189,7 @@ def _least(rows: list[dict[str, Any]]) -> int:
 
 
 def _width(name: str, values: list[Any]) -> int:
-    widest = max(len(_cell(value)) for value in (name, *values))
+    widest = max(len(_cell(value)) for value in (*name.split(), *values))
     return min(widest, _FOLDED) if isinstance(values[0], str) else widest
 
 

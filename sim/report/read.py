@@ -83,8 +83,7 @@ def _compared(base: Run) -> list[Path]:
 
 def labelled(runs: Sequence[Run]) -> list[Run]:
     """The shortest labels that tell the runs apart."""
-    bases = {run.folder for run in runs if any(other.folder.parent == run.folder for other in runs)}
-    choices = [(*_label_choices(run, has_compared=run.folder in bases), str(run.folder.resolve())) for run in runs]
+    choices = [(*_label_choices(run), str(run.folder.resolve())) for run in runs]
     return [replace(run, label=label) for run, label in zip(runs, telling_apart(choices), strict=True)]
 
 
@@ -97,11 +96,11 @@ def telling_apart(choices: Sequence[Sequence[str]]) -> tuple[str, ...]:
     return labels
 
 
-def _label_choices(run: Run, *, has_compared: bool) -> tuple[str, ...]:
+def _label_choices(run: Run) -> tuple[str, ...]:
     folder = run.folder.resolve()
     name = str(run.manifest.get("name", folder.name))
     if run.compared:
         return folder.name, folder.name, folder.name, f"{folder.parent.name}/{folder.name}"
     swept = _SEED.fullmatch(folder.name) is not None
     kind = str(run.aggregator.get("kind", name))
-    return kind if has_compared or swept else name, name, kind, folder.parent.name if swept else folder.name
+    return kind if swept else name, name, kind, folder.parent.name if swept else folder.name

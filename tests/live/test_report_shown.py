@@ -41,7 +41,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 def test_all_of_it_is_there(page: Any) -> None:
     headings = page.locator("h2").all_inner_texts()
-    assert headings[:4] == ["Summary", "Comparison", "Means over seeds", "Differences from owo_fmtl"]
+    assert headings[:4] == ["Summary", "Comparison", "Means over seeds", "Differences from kernel"]
     assert {"What each user pays", "What went wrong", "How to reproduce", "Single runs"} <= {*headings}
 
 

@@ -129,6 +129,20 @@ def test_progress_and_table_of_a_run_at_forty_columns(tmp_path: Path) -> None:
     assert summary["digest"][:8] in shown
 
 
+def test_headings_give_way_before_names_do(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"run": name, "val. fairness": 0.5, "worst u": 1.25} for name in ("quickstart", "equal_same_sum")]
+    monkeypatch.setenv("COLUMNS", "40")
+    say_table(rows, "a title")
+    _, headings, *_ = capsys.readouterr().out.splitlines()
+    assert headings.split() == ["run", "val.", "fairness", "worst", "u"]
+    monkeypatch.setenv("COLUMNS", "35")
+    say_table(rows, "a title")
+    _, above, headings, _, second = (line.rstrip() for line in capsys.readouterr().out.splitlines())
+    assert above.split() == ["val.", "worst"]
+    assert headings.split() == ["run", "fairness", "u"]
+    assert second.split() == ["equal_same_sum", "0.5", "1.25"]
+
+
 @pytest.mark.parametrize("columns", [40, 60, 80])
 def test_no_value_of_a_table_is_cut(
     columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -57,7 +57,7 @@ def test_the_summary_is_recomputed_from_the_records(compared):
 def test_the_table_of_users_is_recomputed_from_the_records(compared):
     _, ((rounds, slots), _), _, page = compared
     mine = np.array(rounds["user"]) == "attacked"
-    cells = next(cells for cells in page.rows if cells[:2] == ["attacked", "owo_fmtl"])
+    cells = next(cells for cells in page.rows if cells[:2] == ["attacked", "quick"])
     expected = [number(np.mean(rounds[name][mine])) for name in ("mean_utility", "mean_loss", "w_mean")]
     assert cells[2:5] == expected
     assert cells[5] == number(rounds["val_loss"][mine][-1])
@@ -66,7 +66,7 @@ def test_the_table_of_users_is_recomputed_from_the_records(compared):
 
 def test_a_compared_run_is_found_and_named_by_its_folder(compared):
     folder, _, paths, _ = compared
-    assert [row.run for row in paths.table] == ["owo_fmtl", "equal"]
+    assert [row.run for row in paths.table] == ["quick", "equal"]
     assert [row.dir for row in paths.table] == [str(folder), str(folder / "equal")]
     assert {path.name for path in paths.pngs} >= {"fairness.png", "losses.png", "weights.png", "regret.png"}
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths.pngs)
@@ -131,7 +131,7 @@ def test_table_gives_plain_json(compared):
 
 def test_a_run_given_twice_is_drawn_once(compared):
     folder, *_ = compared
-    assert [row["run"] for row in report.table([folder, folder / "equal"])] == ["owo_fmtl", "equal"]
+    assert [row["run"] for row in report.table([folder, folder / "equal"])] == ["quick", "equal"]
 
 
 def test_runs_of_unlike_measures_are_not_ranked_by_fairness(tmp_path):
@@ -151,7 +151,7 @@ def test_runs_of_unlike_measures_are_not_ranked_by_fairness(tmp_path):
 def test_findings_name_the_leader_and_warn_of_unequal_steps(compared):
     _, runs, paths, page = compared
     fairness = [np.mean(rounds["fairness"]) for rounds, _ in runs]
-    leader, other = ("owo_fmtl", "equal") if fairness[0] > fairness[1] else ("equal", "owo_fmtl")
+    leader, other = ("quick", "equal") if fairness[0] > fairness[1] else ("equal", "quick")
     said = f"Highest mean fairness: {leader} with {number(max(fairness))}, then {other} with {number(min(fairness))}."
     assert said in page.words
     sums = [np.mean(rounds["sum_w"]) for rounds, _ in runs]

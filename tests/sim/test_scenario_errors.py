@@ -174,6 +174,7 @@ ROWS = [
         "edge.aggregator: u_min (3.3) must be below u_max (3.3)",
     ),
     ("    u_max: 3.3\n", "", "edge.aggregator.u_max: is missing"),
+    ("    u_max: 3.3\n", "    @u_mx: 3.3\n", 'edge.aggregator.u_mx: unknown key; did you mean "u_max"?'),
     ("u_min: 1.0", "@u_min: 0", "edge.aggregator.u_min: must be above 0, got 0"),
     (
         "kind: owo_fmtl",
