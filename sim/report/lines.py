@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from sim.report.columns import Floats, Ints
@@ -121,7 +122,8 @@ def _mark(axes: Axes, marks: Sequence[tuple[float, str]]) -> None:
         if low < height < high:
             axes.axhline(height, color=MUTED, linewidth=0.7, linestyle=(0, (1, 2)), zorder=1)
             axes.annotate(name, (1, height), xycoords=("axes fraction", "data"), xytext=(-2, 2),
-                          ha="right", textcoords="offset points", fontsize=7, color=MUTED)  # fmt: skip
+                          ha="right", textcoords="offset points", fontsize=7, color=MUTED,
+                          path_effects=[withStroke(linewidth=2.5, foreground="white")])  # fmt: skip
 
 
 def _label(axes: Axes, lines: Sequence[Line]) -> None:

@@ -21,7 +21,8 @@ MOST_OVERLAPS = 40
 _KINDS = (
     ("rate", "rates", "Rates", "Rate, bits", "The rate of each task without labels, mean of the last 100 steps."),
     ("violation", "violations", "Violations", "Mean power less its limit, W",
-     "By how much the mean power of a task's users is over its limit, mean of the last 100 steps."),
+     "By how much the mean power of a task's users is over its limit, mean of the last 100 steps. The second half of "
+     "training sets the scale: what happens at first may leave the picture."),
     ("task_loss", "label_losses", "Distance to the labels", "Squared error of P / P_tot",
      "The squared distance to the exact optimum, summed over users, mean of the last 100 steps; logarithmic."),
 )  # fmt: skip
