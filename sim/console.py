@@ -162,11 +162,11 @@ def say_table(rows: list[dict[str, Any]], title: str) -> None:
     Where it is only a little too narrow, headings of several words stand on several lines.
     """
     console = Console(highlight=False)
-    if _least(rows) > console.width:
+    if _wide(rows, _folded) > console.width:
         console.print(title, *_upright(rows), sep="\n", markup=False)
         return
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
-    stacked = _whole(rows) > console.width
+    stacked = _wide(rows, _whole) > console.width
     for name in rows[0]:
         heading = name.replace(" ", "\n") if stacked else name
         if isinstance(rows[0][name], str):
@@ -178,18 +178,18 @@ def say_table(rows: list[dict[str, Any]], title: str) -> None:
     console.print(table)
 
 
-def _whole(rows: list[dict[str, Any]]) -> int:
-    """Columns of a terminal in which nothing is folded."""
-    return sum(_GAP + max(len(name), *(len(_cell(row[name])) for row in rows)) for name in rows[0]) - _GAP
+def _wide(rows: list[dict[str, Any]], width: Callable[[str, list[Any]], int]) -> int:
+    """Columns of a terminal that a table takes. width: of one of its columns, by heading and values."""
+    return sum(_GAP + width(name, [row[name] for row in rows]) for name in rows[0]) - _GAP
 
 
-def _least(rows: list[dict[str, Any]]) -> int:
-    """Columns of a terminal that a table needs."""
-    return sum(_GAP + _width(name, [row[name] for row in rows]) for name in rows[0]) - _GAP
+def _whole(name: str, values: list[Any]) -> int:
+    return max(len(_cell(value)) for value in (name, *values))
 
 
-def _width(name: str, values: list[Any]) -> int:
-    widest = max(len(_cell(value)) for value in (*name.split(), *values))
+def _folded(name: str, values: list[Any]) -> int:
+    """With the heading on several lines, and text at its narrowest."""
+    widest = max(_whole(word, values) for word in name.split() or [name])
     return min(widest, _FOLDED) if isinstance(values[0], str) else widest
 
 

@@ -49,6 +49,23 @@ def test_another_length_is_refused():
         record_batch({"a": [1.0], "b": [1.0, 2.0]}, pa.schema([("a", pa.float64()), ("b", pa.float64())]))
 
 
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        (pa.int32(), np.array([2**31])),
+        (pa.int8(), np.array([-129, 0])),
+        (pa.int32(), np.array([1.5])),
+        (pa.int32(), np.array([1.0, np.nan])),
+        (pa.bool_(), np.array([2])),
+        (pa.bool_(), np.array([np.nan])),
+        (pa.float64(), np.zeros((2, 2))),
+    ],
+)
+def test_a_number_that_its_type_cannot_hold_is_refused(kind, values):
+    with pytest.raises(ValueError, match="not a column of"):
+        record_batch({"a": values}, pa.schema([("a", kind)]))
+
+
 def test_pandas_is_not_imported():
     pytest.importorskip("pandas")
     said = "from sim.columns import record_batch; import pyarrow as pa, sys; "
