@@ -8,6 +8,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+_NUMBERS: dict[pa.DataType, type[np.generic]] = {
+    pa.bool_(): np.bool_,
+    pa.int8(): np.int8,
+    pa.int32(): np.int32,
+    pa.int64(): np.int64,
+    pa.float64(): np.float64,
+}
+"""`to_pandas_dtype` has them, too, and imports pandas in older versions."""
+
 
 def record_batch(columns: Mapping[str, Any], schema: pa.Schema) -> pa.RecordBatch:
     """One row per value of the columns [n]. NaN and None become null: a value that is not there.
@@ -22,7 +31,7 @@ def _column(values: Any, kind: pa.DataType) -> pa.Array:
         return _strings(values)
     given = np.asarray(values)
     with np.errstate(invalid="ignore"):
-        numbers = np.ascontiguousarray(given, kind.to_pandas_dtype())
+        numbers = np.ascontiguousarray(given, _NUMBERS[kind])
     there = ~np.isnan(numbers)
     if given.ndim != 1 or (there & (numbers != given)).any():
         raise ValueError(f"not a column of {kind}: {given!r}")
