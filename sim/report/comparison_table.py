@@ -7,6 +7,8 @@ from sim.report.comparison import BASE, Compared, Measure
 from sim.report.estimates import Estimate
 from sim.report.words import DASH, change
 
+_HEADS = ("mean", "95 % interval", "seeds", "difference", "95 % interval", "common seeds")
+
 
 @dataclass(frozen=True)
 class ComparedLine:
@@ -18,13 +20,27 @@ class ComparedLine:
     verdict: str
 
 
-def comparison_lines(lines: Sequence[Compared]) -> list[ComparedLine]:
-    """Measure by measure: mean, interval, seeds, difference, its interval, common seeds."""
-    return [
-        ComparedLine(line.measure.name if line.verdict == BASE or _first(line, lines) else "", line.group,
-                     _cells(line), line.verdict)
-        for line in lines
-    ]  # fmt: skip
+@dataclass(frozen=True)
+class ComparisonTable:
+    """heads: of the cells of each line. A column that says nothing is left out."""
+
+    heads: list[str]
+    lines: list[ComparedLine]
+
+
+def comparison_table(lines: Sequence[Compared]) -> ComparisonTable:
+    """Measure by measure."""
+    cells = [_cells(line) for line in lines]
+    told = [place for place in range(len(_HEADS)) if any(each[place] != DASH for each in cells)]
+    rows = [
+        ComparedLine(_name(line, lines), line.group, tuple(each[place] for place in told), line.verdict)
+        for line, each in zip(lines, cells, strict=True)
+    ]
+    return ComparisonTable([_HEADS[place] for place in told], rows)
+
+
+def _name(line: Compared, lines: Sequence[Compared]) -> str:
+    return line.measure.name if line.verdict == BASE or _first(line, lines) else ""
 
 
 def _first(line: Compared, lines: Sequence[Compared]) -> bool:

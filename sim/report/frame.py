@@ -12,7 +12,7 @@ from sim.report.events import BAD, GOOD, event_counts, event_kind
 from sim.report.records import Json
 from sim.report.style import GLYPHS, INK, MUTED, RUN_COLOURS, RUN_COLOURS_DARK, Chart, svg
 from sim.report.summary import Line
-from sim.report.words import DASH, count, listed, number, seconds, signed, size
+from sim.report.words import DASH, breakable, count, listed, number, seconds, signed, size
 
 LAST_EVENTS, TROUBLES = 20, 100
 VERSIONS = ("equiran", "python", "torch", "ray", "grpc", "numpy")
@@ -45,7 +45,7 @@ def template(name: str) -> jinja2.Template:
     names = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    names.filters.update(number=number, signed=signed, size=size, count=count, seconds=seconds)
+    names.filters.update(breakable=breakable, number=number, signed=signed, size=size, count=count, seconds=seconds)
     return names.get_template(name)
 
 

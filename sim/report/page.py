@@ -7,7 +7,7 @@ from pathlib import Path
 from shlex import quote
 
 from sim.report.comparison import Compared, compared, sentences
-from sim.report.comparison_table import comparison_lines
+from sim.report.comparison_table import comparison_table
 from sim.report.exports import Rows, comparison_rows, tables
 from sim.report.figures import charts
 from sim.report.folders import run_folders
@@ -83,7 +83,7 @@ def _context(
         "facts": _facts(groups),
         "findings": [*told, *cautions(rows)],
         "summary": summary_lines(rows, one_measure=one_measure),
-        "comparison": comparison_lines(lines) if seeded or len(groups) > 1 else [],
+        "comparison": comparison_table(lines if seeded or len(groups) > 1 else []),
         "unfinished": [group.label for group in groups if not group.done],
         "users": _users(runs),
         "many": any(each.users > FEW_USERS for each in rows),

@@ -1,6 +1,9 @@
 """Numbers and names as the page writes them."""
 
+import re
 from collections.abc import Callable
+
+from markupsafe import Markup, escape
 
 DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 
@@ -47,13 +50,18 @@ def seconds(value: float | None) -> str:
     """Seconds with three digits below a hundred, whole above."""
     if value is None:
         return DASH
-    return f"{value:.3g} s" if value < 100 else f"{value:,.0f} s"
+    return f"{value:#.3g} s" if value < 99.95 else f"{value:,.0f} s"
 
 
 def short(name: str, length: int = 18) -> str:
     """A name cut to `length` characters with an ellipsis in its middle."""
     half = (length - 1) // 2
     return name if len(name) <= length else f"{name[: length - 1 - half]}…{name[-half:]}"
+
+
+def breakable(name: str) -> Markup:
+    """A name that a narrow column may break behind its marks of punctuation."""
+    return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[-_./:])(?=.)", name))
 
 
 def listed(items: list[str]) -> str:

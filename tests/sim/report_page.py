@@ -2,7 +2,7 @@
 
 from html.parser import HTMLParser
 
-VOID = {"meta", "br", "hr", "img", "link", "input", "path", "use", "rect", "circle", "line"}
+VOID = {"meta", "br", "hr", "img", "link", "input", "path", "use", "rect", "circle", "line", "wbr"}
 NEXT_TO_A_NAME = "\N{NO-BREAK SPACE}"
 
 
