@@ -15,7 +15,7 @@ from edge_server.ending import Ending
 from edge_server.judge import LIMIT
 from edge_server.listening import Context, Limits, Listener, Method, as_status, first_message, listening
 from edge_server.plan import RunPlan
-from edge_server.reception import START, Place, Reception, names_in, places_in, taken
+from edge_server.reception import START, Place, Reception, names_in, places_in, shown, taken
 from protos import LARGEST_INTRODUCTION
 from protos import edge_pb2 as edge
 from protos import reception_pb2 as pb
@@ -150,8 +150,9 @@ class Beside(_Desk):
         )
         self._processes: dict[str, str] = {}
         self._streams: dict[int, _Stream] = {}
+        self._returning: dict[int, _Stream] = {}
         self._answers: dict[int, pb.Kept] = {}
-        self._news = Event()
+        self._news, self._saved = Event(), False
         self._over: Future[bool] = asyncio.get_running_loop().create_future()
         self._keeping: asyncio.Timeout | None = None
 
@@ -161,9 +162,7 @@ class Beside(_Desk):
         self._reception.check(said)
         self._require_free(said)
         if new := [user for user in names_in(said) if self._processes.get(user, said.process) != said.process]:
-            self._require_way_back(new[0], said)
-            self._on_new(new[0])
-            await asyncio.wait([self._over])
+            await self._come_back(new[0], stream)
         else:
             self._require_place(said)
             await self._stand_by(stream)
@@ -172,18 +171,50 @@ class Beside(_Desk):
 
     def _require_free(self, said: pb.Introduction) -> None:
         """No other process is these users now; what is left of this process's own streams ends. Raises Refused."""
-        for other in [*self._streams.values()]:
+        for other in [*self._streams.values(), *self._returning.values()]:
             if both := {*names_in(said)}.intersection(names_in(other.said)):
                 if other.said.process != said.process:
                     raise taken(min(both))
                 other.ending.supersede(Refused("FAILED_PRECONDITION", "another stream of this process took its place"))
 
-    def _require_way_back(self, user: str, said: pb.Introduction) -> None:
-        """The run may be taken back for a process that does not know what the one before it knew. Raises Refused."""
-        self._reception.require_state(said)
-        if self._plan.absence.policy != "wait":
-            told = f"user {user!r} was lost, and the run goes on without it: on_user_failure is not wait"
-            raise Refused("FAILED_PRECONDITION", f"{told}; it can come back when the edge is started with --resume")
+    async def _come_back(self, user: str, stream: _Stream) -> None:
+        """The run is taken back for a process that does not know what the one before it knew. Raises Refused.
+
+        Where the run went on without the user, that is once nobody else is lost.
+        """
+        self._reception.require_state(stream.said)
+        self._returning[id(stream.context)] = stream
+        try:
+            if self._plan.absence.policy != "wait":
+                await self._nobody_lost(user, stream)
+            self._on_new(user)
+            await asyncio.wait([self._over])
+        finally:
+            del self._returning[id(stream.context)]
+
+    async def _nobody_lost(self, user: str, stream: _Stream) -> None:
+        """Raises Refused where the run ends before, and where nothing was saved since it was last taken up."""
+        lost = f"user {user!r} was lost, and the run"
+        if not self._saved:
+            why = f"{lost} goes on without it: nothing was saved since the run was last taken up"
+            raise Refused("FAILED_PRECONDITION", f"{why}; it can come back when the edge is started with --resume")
+        self._news.set()
+        told = ""
+        while (whom := self._lost()) and not self._over.done():
+            if whom != told:
+                told = whom
+                await stream.write(pb.FromEdge(waiting=pb.Waiting(whom=whom)))
+            else:
+                self._news.clear()
+                await self._news.wait()
+        if self._over.done() and not self._over.exception() and not self._over.result():
+            raise Refused("FAILED_PRECONDITION", f"{lost} ended without it")
+
+    def _lost(self) -> str:
+        """Whose process is gone, and has not come back yet, for people; empty if nobody's."""
+        streams = [*self._streams.values(), *self._returning.values()]
+        here = {user for stream in streams for user in names_in(stream.said)}
+        return shown([user for user in self._reception.users if user not in here])
 
     def _require_place(self, said: pb.Introduction) -> None:
         """Raises Refused unless these users have their state from where the run goes on."""
@@ -196,6 +227,7 @@ class Beside(_Desk):
         self._processes |= dict.fromkeys(names_in(stream.said), stream.said.process)
         await stream.write(pb.FromEdge(terms=self._terms))
         self._streams[place] = stream
+        self._news.set()
         hearing = asyncio.create_task(self._hear(place, stream))
         waiting: list[Future[Any]] = [hearing, self._over]
         try:
@@ -219,6 +251,7 @@ class Beside(_Desk):
         else:
             self._over.set_exception(Refused("ABORTED", failure))
             self._over.exception()
+        self._news.set()
 
     def hurry(self) -> None:
         """Somebody wants the run to stop: from now on state is kept within seconds, or not."""
@@ -244,6 +277,7 @@ class Beside(_Desk):
         why = next((why for place, stream in streams.items() if (why := self._failure(place, stream, at))), "")
         if not why:
             self._reception.places.append(at)
+            self._saved = True
         return why
 
     def _failure(self, place: int, stream: _Stream, at: Place) -> str:

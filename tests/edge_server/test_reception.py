@@ -250,7 +250,7 @@ def test_a_stream_that_broke_is_opened_again_and_another_process_takes_the_run_b
     assert news == ["a"]
 
 
-def test_a_run_that_went_on_without_a_user_is_not_taken_back_for_it() -> None:
+def test_a_run_that_went_on_without_a_user_is_not_taken_back_where_nothing_was_saved() -> None:
     news: list[str] = []
 
     async def body(address: str, room: WaitingRoom) -> None:
@@ -258,15 +258,50 @@ def test_a_run_that_went_on_without_a_user_is_not_taken_back_for_it() -> None:
         async with beside_at(address, "drop", news):
             await (await come(address, "a")).close()
             await asyncio.sleep(0.1)
-            with pytest.raises(
-                TurnedAway, match="'a' was lost, and the run goes on without it: on_user_failure is not"
-            ):
+            with pytest.raises(TurnedAway, match="'a' was lost, and the run goes on without it: nothing was saved"):
                 await come(address, "a", process="two")
             with pytest.raises(TurnedAway, match="'b': no state before round 4, slot 2, where the run goes on"):
                 await come(address, "b", places=[])
 
     in_a_room(body)
     assert not news
+
+
+@pytest.mark.parametrize("ends", ["again", "over"])
+def test_a_run_that_went_on_without_users_is_taken_back_once_all_of_them_are_here(ends: str) -> None:
+    news: list[str] = []
+    waited: list[str] = []
+
+    async def body(address: str, room: WaitingRoom) -> None:
+        await room.close()
+        async with beside_at(address, "drop", news) as beside:
+            a, b = await come(address, "a"), await come(address, "b")
+            keeping = [asyncio.create_task(guest.keep(nothing_to_keep)) for guest in (a, b)]
+            assert await beside.keep((5, 1)) == ""
+            for guest in (a, b):
+                await guest.close()
+            await asyncio.wait(keeping)
+            first = asyncio.create_task(come(address, "a", process="two", on_wait=waited.append))
+            while not waited:
+                await asyncio.sleep(0.01)
+            with pytest.raises(TurnedAway, match="ALREADY_EXISTS: user 'a' has joined already"):
+                await come(address, "a", process="three")
+            assert not news
+            if ends == "over":
+                beside.end("", again=False)
+                with pytest.raises(TurnedAway, match="'a' was lost, and the run ended without it"):
+                    await first
+                return
+            second = asyncio.create_task(come(address, "b", process="two"))
+            while len(news) < 2:
+                await asyncio.sleep(0.01)
+            beside.end("users 'a' and 'b' came back as new processes", again=True)
+            for coming in (first, second):
+                coming.cancel()
+
+    in_a_room(body)
+    assert waited == ["'b'"]
+    assert sorted(news) == (["a", "b"] if ends == "again" else [])
 
 
 def test_who_does_not_come_is_named_to_all() -> None:

@@ -16,46 +16,47 @@ from siege import raw
 
 Address = tuple[str, int]
 Attack = Callable[[Address, int], None]
+HeldAttack = Callable[..., None]
 GIB = 1 << 30
 _HOLD = 1.0
 """Seconds that an attack is held up."""
 
 
-def _held(address: Address, many: int, *said: bytes, trickle: bytes = b"") -> None:
-    """So many connections on which this was said and nothing more, or one byte now and then."""
+def _held(address: Address, many: int, hold: float, *said: bytes, trickle: bytes = b"") -> None:
+    """So many connections on which this was said and nothing more, or one byte now and then, for `hold` seconds."""
     with contextlib.ExitStack() as stack:
         held = [stack.enter_context(raw.connected(address, *said)) for _ in range(many)]
         for byte in trickle:
-            time.sleep(_HOLD / len(trickle))
+            time.sleep(hold / len(trickle))
             for connection in held:
                 with contextlib.suppress(OSError):  # it may be closed already
                     connection.sendall(raw.frame(raw.DATA, bytes([byte]), stream=1))
         if not trickle:
-            time.sleep(_HOLD)
+            time.sleep(hold)
 
 
-def nothing_said(address: Address, many: int) -> None:
-    _held(address, many)
+def nothing_said(address: Address, many: int, hold: float = _HOLD) -> None:
+    _held(address, many, hold)
 
 
-def idle(address: Address, many: int) -> None:
-    _held(address, many, raw.HELLO)
+def idle(address: Address, many: int, hold: float = _HOLD) -> None:
+    _held(address, many, hold, raw.HELLO)
 
 
-def joins_nothing(address: Address, many: int) -> None:
-    _held(address, many, raw.HELLO, raw.call())
+def joins_nothing(address: Address, many: int, hold: float = _HOLD) -> None:
+    _held(address, many, hold, raw.HELLO, raw.call())
 
 
-def many_streams_join_nothing(address: Address, many: int) -> None:
-    _held(address, many, raw.HELLO, *(raw.call(stream) for stream in range(1, 37, 2)))
+def many_streams_join_nothing(address: Address, many: int, hold: float = _HOLD) -> None:
+    _held(address, many, hold, raw.HELLO, *(raw.call(stream) for stream in range(1, 37, 2)))
 
 
-def byte_by_byte(address: Address, many: int) -> None:
-    _held(address, many, raw.HELLO, raw.call(), raw.message(100, b""), trickle=b"\x0a\x05")
+def byte_by_byte(address: Address, many: int, hold: float = _HOLD) -> None:
+    _held(address, many, hold, raw.HELLO, raw.call(), raw.message(100, b""), trickle=b"\x0a\x05" * round(hold))
 
 
 def claims_4_gib_and_stalls(address: Address, many: int) -> None:
-    _held(address, many // 4, raw.HELLO, raw.call(), raw.message(2**32 - 1, bytes(1000)))
+    _held(address, many // 4, _HOLD, raw.HELLO, raw.call(), raw.message(2**32 - 1, bytes(1000)))
 
 
 def sends_1_gib(address: Address, many: int) -> None:
@@ -155,7 +156,7 @@ def unknown_methods(address: Address, many: int) -> None:
             assert answer.code() is grpc.StatusCode.UNIMPLEMENTED, method
 
 
-HELD: list[Attack] = [nothing_said, idle, joins_nothing, many_streams_join_nothing, byte_by_byte]
+HELD: list[HeldAttack] = [nothing_said, idle, joins_nothing, many_streams_join_nothing, byte_by_byte]
 """Those whose cost grows with the number of connections."""
 OTHERS: list[Attack] = [
     claims_4_gib_and_stalls,
