@@ -10,6 +10,7 @@ from time import monotonic
 from typing import NamedTuple
 
 from edge_server.attendance import Refused
+from edge_server.beside_run import Beside
 from edge_server.boundary import Keeper
 from edge_server.cell import Cell
 from edge_server.compute import OneThread, flushing_denormals
@@ -17,7 +18,7 @@ from edge_server.credentials import OPEN, Guard
 from edge_server.judge import RunFailed
 from edge_server.listening import PortTaken
 from edge_server.reception import Reception
-from edge_server.reception_service import Beside, NobodyCame, WaitingRoom
+from edge_server.reception_service import NobodyCame, WaitingRoom
 from edge_server.service import EdgeServer, serve
 from sim.apart.common import LOOPBACK, Address, placed, unless_stopped
 from sim.apart.keeping import Together

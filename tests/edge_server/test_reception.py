@@ -13,11 +13,12 @@ import torch
 
 from edge_server.absence import Absence
 from edge_server.attendance import Refused
+from edge_server.beside_run import Beside
 from edge_server.credentials import OPEN, ByCertificate, ByToken, Guard
 from edge_server.listening import Limits, PortTaken, listening
 from edge_server.plan import RunPlan, Sizes, UserPlan
 from edge_server.reception import LARGEST, Place, Reception
-from edge_server.reception_service import Beside, NobodyCame, WaitingRoom
+from edge_server.reception_service import NobodyCame, WaitingRoom
 from protos import LARGEST_INTRODUCTION, MOST_GUESTS, PROTOCOL
 from protos import edge_pb2 as edge
 from protos import reception_pb2 as pb
@@ -281,7 +282,10 @@ def test_a_run_that_went_on_without_users_is_taken_back_once_all_of_them_are_her
             for guest in (a, b):
                 await guest.close()
             await asyncio.wait(keeping)
-            first = asyncio.create_task(come(address, "a", process="two", on_wait=waited.append))
+            with pytest.raises(TurnedAway, match="goes on without it: no state before round 5, slot 1; it can come"):
+                await come(address, "a", process="two")
+            bring = {"process": "two", "places": keys(FIRST, (5, 1))}
+            first = asyncio.create_task(come(address, "a", on_wait=waited.append, **bring))
             while not waited:
                 await asyncio.sleep(0.01)
             with pytest.raises(TurnedAway, match="ALREADY_EXISTS: user 'a' has joined already"):
@@ -292,7 +296,7 @@ def test_a_run_that_went_on_without_users_is_taken_back_once_all_of_them_are_her
                 with pytest.raises(TurnedAway, match="'a' was lost, and the run ended without it"):
                     await first
                 return
-            second = asyncio.create_task(come(address, "b", process="two"))
+            second = asyncio.create_task(come(address, "b", **bring))
             while len(news) < 2:
                 await asyncio.sleep(0.01)
             beside.end("users 'a' and 'b' came back as new processes", again=True)
