@@ -95,18 +95,22 @@ class Screen:
             yield PowerWatcher(self._on_part, self._on_done, self.note, interrupts.asked)
 
     @contextmanager
-    def counting(self, what: str, total: int) -> Iterator[Callable[[str], None]]:
-        """Something of `total` parts, each told by a line when over: a bar on a terminal, else the line."""
+    def counting(self, what: str, total: int, at_once: int = 1) -> Iterator[Callable[[str], None]]:
+        """Something of `total` parts, each told by a line when over: a bar on a terminal, else the line.
+
+        at_once: so many go on at a time. How long it still takes is told by those behind them: the first ones start up.
+        """
         task = self._progress.add_task(what, total=total, numbers="")
-        started, over = perf_counter(), 0
+        ends: list[float] = []
 
         def count(text: str) -> None:
-            nonlocal over
-            over += 1
+            ends.append(perf_counter())
+            over = len(ends)
             self._progress.update(task, completed=over, numbers=text)
-            left = (perf_counter() - started) / over * (total - over)
             if not self._console.is_terminal:
-                self.note(f"[{over}/{total}] {text}" + (f"; about {left:.0f} s left" if over < total else ""))
+                known = at_once < over < total
+                left = (ends[-1] - ends[0]) / (over - 1) * (total - over) if known else 0.0
+                self.note(f"[{over}/{total}] {text}" + (f"; about {left:.0f} s left" if known else ""))
 
         with self._progress:
             yield count

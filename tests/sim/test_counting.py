@@ -1,0 +1,26 @@
+"""How long parts that go on side by side still take, as a terminal that is none is told."""
+
+import itertools
+
+import pytest
+
+import sim.console
+from sim.console import Screen
+
+
+@pytest.mark.parametrize(
+    ("at_once", "ends", "told"),
+    [
+        (1, [10.0, 12.0, 14.0, 16.0], [None, 4, 2, None]),
+        (2, [10.0, 10.1, 12.0, 12.1, 14.0], [None, None, 2, 1, None]),
+        (3, [5.0, 6.0], [None, None]),
+    ],
+)
+def test_it_is_told_by_those_that_did_not_start_up(monkeypatch, capsys, at_once, ends, told):
+    monkeypatch.setattr(sim.console, "perf_counter", itertools.chain(ends).__next__)
+    with Screen(quiet=False).counting("runs", len(ends), at_once) as count:
+        for _ in ends:
+            count("run")
+    lines = capsys.readouterr().err.splitlines()
+    expected = ["" if left is None else f"; about {left} s left" for left in told]
+    assert lines == [f"[{n}/{len(ends)}] run{left}" for n, left in enumerate(expected, start=1)]
