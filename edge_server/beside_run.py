@@ -71,21 +71,23 @@ class Beside(Desk):
         try:
             if self._plan.absence.policy != "wait":
                 await self._nobody_lost(user, stream)
-            self._on_new(user)
-            await asyncio.wait([self._over])
+            if not self._over.done():
+                self._on_new(user)
+                await asyncio.wait([self._over])
         finally:
             del self._returning[id(stream.context)]
+        if not self._over.result():
+            raise Refused("FAILED_PRECONDITION", f"user {user!r} was lost, and the run ended without it")
 
     async def _nobody_lost(self, user: str, stream: Stream) -> None:
-        """Raises Refused where the run ends before, and for users who cannot go on from where all were saved last.
+        """Returns then, or once the run is over. Raises Refused for who cannot go on from where all were saved last.
 
         Something was saved since the run was last taken back: it gets further each time.
         """
-        lost = f"user {user!r} was lost, and the run"
         if self._last is None or self._last not in places_in(stream.said):
             why = "nothing was saved since the run was last taken up" if self._last is None else _no_state(self._last)
-            told = f"{lost} goes on without it: {why}; it can come back when the edge is started with --resume"
-            raise Refused("FAILED_PRECONDITION", told)
+            told = f"user {user!r} was lost, and the run goes on without it: {why}"
+            raise Refused("FAILED_PRECONDITION", f"{told}; it can come back when the edge is started with --resume")
         self._news.set()
         heard = ""
         while (whom := self._lost()) and not self._over.done():
@@ -95,8 +97,6 @@ class Beside(Desk):
             else:
                 self._news.clear()
                 await self._news.wait()
-        if self._over.done() and not self._over.exception() and not self._over.result():
-            raise Refused("FAILED_PRECONDITION", f"{lost} ended without it")
 
     def _lost(self) -> str:
         """Whose process is gone, and has not come back yet, for people; empty if nobody's."""

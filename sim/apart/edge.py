@@ -206,7 +206,8 @@ class _Edge:
 
     async def _served(self, design: Blueprint, step: Step, hooks: Hooks) -> Outcome:
         def on_new(user: str) -> None:
-            cell.fail(ProcessLost(f"user {user!r} came back as a new process"))
+            if not hooks.stop():
+                cell.fail(ProcessLost(f"user {user!r} came back as a new process"))
 
         cell = Cell(design.plan, hooks.on_event, hooks.stop)
         beside = Beside(self._reception, self._guard, self._run, design.plan, on_new)
