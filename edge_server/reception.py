@@ -88,7 +88,9 @@ class Reception:
     @property
     def waits_for(self) -> str:
         """Who is still to come, for people; empty if nobody."""
-        return shown([name for name in self.users if name not in self.here])
+        missing = [name for name in self.users if name not in self.here]
+        more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+        return ", ".join(map(repr, missing[:_SHOWN])) + more
 
     @property
     def complete(self) -> bool:
@@ -110,12 +112,6 @@ class Reception:
         """The last place from which edge and all users can go on; if there is none, the start: it needs nothing."""
         brought = [places_in(guest.said) for guest in self.here.values()]
         return max(frozenset(self.places).intersection(*brought), default=START)
-
-
-def shown(names: Sequence[str]) -> str:
-    """The first of some users, for people; empty if there are none."""
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(map(repr, names[:_SHOWN])) + more
 
 
 def names_in(said: pb.Introduction) -> list[str]:

@@ -1,9 +1,11 @@
-"""The reception on a socket: users introduce themselves, and wait for each other before the run."""
+"""The reception on a socket: users introduce themselves before the run, and stand by beside it to keep their state."""
 
 import asyncio
 from abc import ABC, abstractmethod
-from asyncio import Event, Future, Task
-from typing import NamedTuple
+from asyncio import FIRST_COMPLETED, Event, Future, Task
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError
 
@@ -12,21 +14,25 @@ from edge_server.credentials import Guard, Speakers
 from edge_server.ending import Ending
 from edge_server.judge import LIMIT
 from edge_server.listening import Context, Limits, Listener, Method, as_status, first_message, listening
-from edge_server.reception import Reception, names_in
+from edge_server.plan import RunPlan
+from edge_server.reception import START, Place, Reception, names_in, places_in, taken
 from protos import LARGEST_INTRODUCTION
+from protos import edge_pb2 as edge
 from protos import reception_pb2 as pb
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Reception"].full_name
 _METHOD = "Introduce"
 _GOODBYE = 2.0
 """Seconds in which guests hear what comes next."""
+_LAST = 3.0
+"""Seconds, at most, in which state is kept once somebody wants the run to stop."""
 
 
 class NobodyCame(Exception):
     """Some users did not come in time; one line."""
 
 
-class Stream(NamedTuple):
+class _Stream(NamedTuple):
     """One process, or one connection of it, that has introduced itself."""
 
     context: Context
@@ -34,11 +40,10 @@ class Stream(NamedTuple):
     ending: Ending
 
     async def write(self, said: pb.FromEdge) -> None:
-        """Say something on it."""
         await self.context.write(said.SerializeToString())
 
 
-class Desk(ABC):
+class _Desk(ABC):
     """Hears introductions and hands them over; errors end a stream with a status. patience: for a silent stream."""
 
     def __init__(self, guard: Guard, patience: float):
@@ -61,18 +66,18 @@ class Desk(ABC):
     async def _heard(self, context: Context) -> None:
         ending = Ending()
         with ending.awaited(), self.speakers.admitted(context, ending) as speaker:
-            said = read(await first_message(context, self._patience, "Introduction")).introduction
+            said = _read(await first_message(context, self._patience, "Introduction")).introduction
             if speaker:
                 for user in names_in(said):
                     speaker.require(user)
-            await self.attend(Stream(context, said, ending))
+            await self.attend(_Stream(context, said, ending))
 
     @abstractmethod
-    async def attend(self, stream: Stream) -> None:
+    async def attend(self, stream: _Stream) -> None:
         """What becomes of a stream after its introduction. Raises Refused."""
 
 
-class WaitingRoom(Desk):
+class WaitingRoom(_Desk):
     """Before the run, or while it is taken back: guests wait until all are there, and are then told to come again."""
 
     def __init__(self, reception: Reception, guard: Guard, patience: float):
@@ -83,7 +88,7 @@ class WaitingRoom(Desk):
         self._news = Event()
         self._over: Future[None] = asyncio.get_running_loop().create_future()
 
-    async def attend(self, stream: Stream) -> None:
+    async def attend(self, stream: _Stream) -> None:
         """Until the waiting is over. Raises Refused."""
         self._reception.enter(stream.said)
         try:
@@ -130,8 +135,130 @@ class WaitingRoom(Desk):
             self._watching.cancel()
 
 
-def read(data: object) -> pb.FromUsers:
-    """What guests say. Raises Refused for what is no message."""
+class Beside(_Desk):
+    """Beside the run: tells its terms, and has all users keep their state together.
+
+    run: its id, of which `plan` is an attempt. on_new: told of a user whose process is not the one that it was.
+    """
+
+    def __init__(self, reception: Reception, guard: Guard, run: str, plan: RunPlan, on_new: Callable[[str], None]):
+        super().__init__(guard, plan.patience)
+        self._reception, self._plan, self._on_new = reception, plan, on_new
+        self._first: Place = (plan.first, plan.first_slot)
+        self._terms = pb.Terms(
+            run=run, output_shape=plan.users[0].output_shape, first=_key(self._first), attempt=plan.run
+        )
+        self._processes: dict[str, str] = {}
+        self._streams: dict[int, _Stream] = {}
+        self._answers: dict[int, pb.Kept] = {}
+        self._news = Event()
+        self._over: Future[bool] = asyncio.get_running_loop().create_future()
+        self._keeping: asyncio.Timeout | None = None
+
+    async def attend(self, stream: _Stream) -> None:
+        """Until the process or the run ends. Raises Refused."""
+        said = stream.said
+        self._reception.check(said)
+        self._require_free(said)
+        if new := [user for user in names_in(said) if self._processes.get(user, said.process) != said.process]:
+            self._require_way_back(new[0], said)
+            self._on_new(new[0])
+            await asyncio.wait([self._over])
+        else:
+            self._require_place(said)
+            await self._stand_by(stream)
+        if self._over.done() and self._over.result():
+            await stream.write(pb.FromEdge(again=pb.Again()))
+
+    def _require_free(self, said: pb.Introduction) -> None:
+        """No other process is these users now; what is left of this process's own streams ends. Raises Refused."""
+        for other in [*self._streams.values()]:
+            if both := {*names_in(said)}.intersection(names_in(other.said)):
+                if other.said.process != said.process:
+                    raise taken(min(both))
+                other.ending.supersede(Refused("FAILED_PRECONDITION", "another stream of this process took its place"))
+
+    def _require_way_back(self, user: str, said: pb.Introduction) -> None:
+        """The run may be taken back for a process that does not know what the one before it knew. Raises Refused."""
+        self._reception.require_state(said)
+        if self._plan.absence.policy != "wait":
+            told = f"user {user!r} was lost, and the run goes on without it: on_user_failure is not wait"
+            raise Refused("FAILED_PRECONDITION", f"{told}; it can come back when the edge is started with --resume")
+
+    def _require_place(self, said: pb.Introduction) -> None:
+        """Raises Refused unless these users have their state from where the run goes on."""
+        if self._first != START and self._first not in places_in(said):
+            told = f"no state before round {self._first[0]}, slot {self._first[1]}, where the run goes on"
+            raise Refused("FAILED_PRECONDITION", f"{', '.join(map(repr, names_in(said)[:5]))}: {told}")
+
+    async def _stand_by(self, stream: _Stream) -> None:
+        place = id(stream.context)
+        self._processes |= dict.fromkeys(names_in(stream.said), stream.said.process)
+        await stream.write(pb.FromEdge(terms=self._terms))
+        self._streams[place] = stream
+        hearing = asyncio.create_task(self._hear(place, stream))
+        waiting: list[Future[Any]] = [hearing, self._over]
+        try:
+            await asyncio.wait(waiting, return_when=FIRST_COMPLETED)
+            if hearing.done():
+                hearing.result()
+        finally:
+            hearing.cancel()
+            del self._streams[place]
+            self._news.set()
+
+    async def _hear(self, place: int, stream: _Stream) -> None:
+        while isinstance(data := await stream.context.read(), bytes):
+            self._answers[place] = _read(data).kept
+            self._news.set()
+
+    def end(self, failure: str, *, again: bool) -> None:
+        """There is nothing more to keep: all streams end, and say why if the run failed. again: it is taken back."""
+        if again or not failure:
+            self._over.set_result(again)
+        else:
+            self._over.set_exception(Refused("ABORTED", failure))
+            self._over.exception()
+
+    def hurry(self) -> None:
+        """Somebody wants the run to stop: from now on state is kept within seconds, or not."""
+        self._patience = min(self._patience, _LAST)
+        if self._keeping:
+            self._keeping.reschedule(asyncio.get_running_loop().time() + self._patience)
+
+    async def keep(self, at: Place) -> str:
+        """Why not all users have kept their state before this slot; empty if they have. Within the run's patience."""
+        streams = {place: stream for place, stream in self._streams.items() if stream.said.keeps}
+        keeping = {user for stream in streams.values() for user in names_in(stream.said)}
+        if lacking := [name for name in self._reception.users if name not in keeping]:
+            return f"user {lacking[0]!r} keeps no state, or cannot be reached now"
+        self._answers.clear()
+        asking = [stream.write(pb.FromEdge(keep=pb.Keep(at=_key(at)))) for stream in streams.values()]
+        await asyncio.gather(*asking, return_exceptions=True)  # who is gone does not answer
+        with suppress(TimeoutError):  # who did not answer has not kept it
+            async with asyncio.timeout(self._patience) as self._keeping:
+                while any(place in self._streams and place not in self._answers for place in streams):
+                    self._news.clear()
+                    await self._news.wait()
+        self._keeping = None
+        why = next((why for place, stream in streams.items() if (why := self._failure(place, stream, at))), "")
+        if not why:
+            self._reception.places.append(at)
+        return why
+
+    def _failure(self, place: int, stream: _Stream, at: Place) -> str:
+        answer = self._answers.get(place)
+        if answer is not None and answer.at == _key(at):
+            return answer.failure
+        return f"no word from user {stream.said.guests[0].user!r}"
+
+
+def _key(place: Place) -> edge.Key:
+    return edge.Key(round=place[0], slot=place[1])
+
+
+def _read(data: object) -> pb.FromUsers:
+    """Raises Refused for what is no message."""
     try:
         if isinstance(data, bytes):
             return pb.FromUsers.FromString(data)

@@ -10,7 +10,6 @@ from time import monotonic
 from typing import NamedTuple
 
 from edge_server.attendance import Refused
-from edge_server.beside_run import Beside
 from edge_server.boundary import Keeper
 from edge_server.cell import Cell
 from edge_server.compute import OneThread, flushing_denormals
@@ -18,7 +17,7 @@ from edge_server.credentials import OPEN, Guard
 from edge_server.judge import RunFailed
 from edge_server.listening import PortTaken
 from edge_server.reception import Reception
-from edge_server.reception_service import NobodyCame, WaitingRoom
+from edge_server.reception_service import Beside, NobodyCame, WaitingRoom
 from edge_server.service import EdgeServer, serve
 from sim.apart.common import LOOPBACK, Address, placed, unless_stopped
 from sim.apart.keeping import Together
@@ -206,8 +205,7 @@ class _Edge:
 
     async def _served(self, design: Blueprint, step: Step, hooks: Hooks) -> Outcome:
         def on_new(user: str) -> None:
-            if not hooks.stop():
-                cell.fail(ProcessLost(f"user {user!r} came back as a new process"))
+            cell.fail(ProcessLost(f"user {user!r} came back as a new process"))
 
         cell = Cell(design.plan, hooks.on_event, hooks.stop)
         beside = Beside(self._reception, self._guard, self._run, design.plan, on_new)

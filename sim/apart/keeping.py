@@ -2,8 +2,8 @@
 
 from time import perf_counter
 
-from edge_server.beside_run import Beside
 from edge_server.boundary import Boundary
+from edge_server.reception_service import Beside
 from sim import checkpoints
 from sim.checkpoints import Pace
 from sim.local import At, Hooks

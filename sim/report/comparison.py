@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 from sim.report.estimates import Estimate, estimate
 from sim.report.groups import Group
 from sim.report.tables import Row
-from sim.report.words import count, number, seconds, size
+from sim.report.words import number, seconds, size
 
 BASE, ONE_SEED, NOT_TOLD_APART = "base", "one seed, no interval", "not told apart"
 EQUAL, NO_COMMON_SEED, ANOTHER_MEASURE = "equal", "no common seed", "another measure"
@@ -35,7 +35,7 @@ MEASURES = (
     Measure("price_of_fairness", "price of fairness", lambda row: row.price_of_fairness, "lower"),
     Measure("sum_w_mean", "mean sum of weights", lambda row: row.sum_w, None, drawn=False),
     Measure("bytes", "bytes, up and down", lambda row: row.all_bytes, "lower", size, drawn=False),
-    Measure("deadline_misses", "slots missed at the deadline", lambda row: row.missed, "lower", count),
+    Measure("deadline_misses", "slots missed at the deadline", lambda row: row.missed, "lower"),
     Measure("virtual_seconds", "virtual time", lambda row: row.virtual_seconds, "lower", seconds),
     Measure("wall_seconds", "wall time", lambda row: row.wall_seconds, "lower", seconds, drawn=False),
     Measure("slots_per_second", "slots per second", lambda row: row.slots_per_second, "higher", drawn=False),

@@ -76,7 +76,7 @@ def _run(
     )
     if not missing:
         return errors
-    with screen.counting("runs", len(missing), here or room.jobs or 1) as count:
+    with screen.counting("runs", len(missing), here or room.jobs or len(missing)) as count:
 
         def on_end(index: int, ended: Ended) -> None:
             name = missing[index].run.name

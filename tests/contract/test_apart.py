@@ -219,29 +219,6 @@ def test_a_process_that_sleeps_costs_time_or_slots_and_is_taken_back(tmp_path: P
     assert ("late" in status, "absent" in status) == (policy == "drop",) * 2
 
 
-def test_a_user_that_the_run_went_on_without_comes_back_as_a_new_process(tmp_path: Path) -> None:
-    """The run is taken back for it, and leaves it out again where it was; whoever follows the attendance gets the same
-    bits."""
-    changes = {"rounds": 900, "on_user_failure": "drop", "checkpoints": {"seconds": 1}}
-    scenario, folder = runs.write(tmp_path, {**LONG, **changes}), tmp_path / "edge/run"
-    with apart.apart(eager=True) as ours:
-        served, at = ours.serve(tmp_path / "edge", scenario, "--out", "run", "--json")
-        stays, dies = both(ours, tmp_path, scenario, at)
-        served.until(lambda: saved_since(folder, "join") > 1)
-        dies.send(signal.SIGKILL)
-        served.until(lambda: runs.events(folder, "lost"))
-        comes = ours.join(tmp_path / "u1", scenario, at, "u1")
-        digest = ends_well(served, folder)
-        for user in (stays, comes):
-            user.ends(0)
-    assert [event["reason"] for event in runs.events(folder, "recovered")] == ["user 'u1' came back as a new process"]
-    loaded = runs.load(scenario, transport="memory")
-    assert run(loaded, tmp_path / "again", None, Watcher(), attendance=folder).digest == digest
-    status = runs.slots(folder)["status"][1::2].tolist()
-    assert status[-1] == "applied"
-    assert "absent" in status
-
-
 def test_a_stopped_edge_and_its_users_keep_the_same_place(tmp_path: Path) -> None:
     scenario = runs.write(tmp_path, LONG)
     with apart.apart() as ours:

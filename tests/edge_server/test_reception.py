@@ -13,12 +13,11 @@ import torch
 
 from edge_server.absence import Absence
 from edge_server.attendance import Refused
-from edge_server.beside_run import Beside
 from edge_server.credentials import OPEN, ByCertificate, ByToken, Guard
 from edge_server.listening import Limits, PortTaken, listening
 from edge_server.plan import RunPlan, Sizes, UserPlan
 from edge_server.reception import LARGEST, Place, Reception
-from edge_server.reception_service import NobodyCame, WaitingRoom
+from edge_server.reception_service import Beside, NobodyCame, WaitingRoom
 from protos import LARGEST_INTRODUCTION, MOST_GUESTS, PROTOCOL
 from protos import edge_pb2 as edge
 from protos import reception_pb2 as pb
@@ -259,7 +258,7 @@ def test_a_stream_that_broke_is_opened_again_and_another_process_takes_the_run_b
     assert news == ["a"]
 
 
-def test_a_run_that_went_on_without_a_user_is_not_taken_back_where_nothing_was_saved() -> None:
+def test_a_run_that_went_on_without_a_user_is_not_taken_back_for_it() -> None:
     news: list[str] = []
 
     async def body(address: str, room: WaitingRoom) -> None:
@@ -267,53 +266,15 @@ def test_a_run_that_went_on_without_a_user_is_not_taken_back_where_nothing_was_s
         async with beside_at(address, "drop", news):
             await (await come(address, "a")).close()
             await asyncio.sleep(0.1)
-            with pytest.raises(TurnedAway, match="'a' was lost, and the run goes on without it: nothing was saved"):
+            with pytest.raises(
+                TurnedAway, match="'a' was lost, and the run goes on without it: on_user_failure is not"
+            ):
                 await come(address, "a", process="two")
             with pytest.raises(TurnedAway, match="'b': no state before round 4, slot 2, where the run goes on"):
                 await come(address, "b", places=[])
 
     in_a_room(body)
     assert not news
-
-
-@pytest.mark.parametrize("ends", ["again", "over"])
-def test_a_run_that_went_on_without_users_is_taken_back_once_all_of_them_are_here(ends: str) -> None:
-    news: list[str] = []
-    waited: list[str] = []
-
-    async def body(address: str, room: WaitingRoom) -> None:
-        await room.close()
-        async with beside_at(address, "drop", news) as beside:
-            a, b = await come(address, "a"), await come(address, "b")
-            keeping = [asyncio.create_task(guest.keep(nothing_to_keep)) for guest in (a, b)]
-            await save(beside, (5, 1))
-            for guest in (a, b):
-                await guest.close()
-            await asyncio.wait(keeping)
-            with pytest.raises(TurnedAway, match="goes on without it: no state before round 5, slot 1; it can come"):
-                await come(address, "a", process="two")
-            bring = {"process": "two", "places": keys(FIRST, (5, 1))}
-            first = asyncio.create_task(come(address, "a", on_wait=waited.append, **bring))
-            while not waited:
-                await asyncio.sleep(0.01)
-            with pytest.raises(TurnedAway, match="ALREADY_EXISTS: user 'a' has joined already"):
-                await come(address, "a", process="three")
-            assert not news
-            if ends == "over":
-                beside.end("", again=False)
-                with pytest.raises(TurnedAway, match="'a' was lost, and the run ended without it"):
-                    await first
-                return
-            second = asyncio.create_task(come(address, "b", **bring))
-            while len(news) < 2:
-                await asyncio.sleep(0.01)
-            beside.end("users 'a' and 'b' came back as new processes", again=True)
-            for coming in (first, second):
-                coming.cancel()
-
-    in_a_room(body)
-    assert waited == ["'b'"]
-    assert sorted(news) == (["a", "b"] if ends == "again" else [])
 
 
 def test_who_does_not_come_is_named_to_all() -> None:

@@ -94,13 +94,14 @@ class Castle:
         lines = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii").splitlines()
         return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
 
-    def besieged(self, attack: Callable[[], None], times: int = 3, seconds: float = 0.4) -> Seen:
-        """Quiet and attack in turn."""
+    def besieged(self, attack: Callable[[], None], times: int, seconds: float = 0.4, rest: float = 0.0) -> Seen:
+        """Quiet and attack in turn. rest: seconds behind an attack that count as neither, while the edge clears up."""
         seen, before = Seen([], [], 0), self.process.memory_info().rss
         Path(f"/proc/{self.process.pid}/clear_refs").write_text("5", encoding="ascii")
         for _ in range(times):
             seen.quiet.extend(self.quiet(seconds))
             seen.attacked.extend(self.under(attack))
+            time.sleep(rest)
         seen.quiet.extend(self.quiet(seconds))
         return seen._replace(grown=(self._peak() - before) / MIB)
 

@@ -1,7 +1,7 @@
 """Strangers at a real edge: it grows by less than 64 MiB, and the honest users' slots take less than twice as long.
 
-Of slow strangers, who open a thousand connections, keep them no longer than the edge lets them, and open them again,
-this holds for the 99th percentile of slots, too; of floods for the median.
+Of slow strangers, who open a thousand connections and keep them no longer than the edge lets them, this holds for the
+99th percentile of slots, too; of floods for the median.
 
 Slots with and without the attack are taken in turn. On a busy machine a siege that slows more is repeated, twice at
 most: what counts is the attack, not who else happened to compute.
@@ -39,10 +39,10 @@ def withstands(besieged: Castle, attack: attacks.Attack, many: int) -> None:
 
 
 def endures(besieged: Castle, attack: attacks.HeldAttack, many: int, hold: float = HANDSHAKE) -> None:
-    """Strangers who are slow, three times. hold: seconds that they keep their connections."""
+    """Strangers who are slow, three times, their openings included. hold: seconds that they keep their connections."""
 
     def once() -> Seen:
-        return besieged.besieged(lambda: attack(besieged.address, many, hold), times=3, seconds=2)
+        return besieged.besieged(lambda: attack(besieged.address, many, hold), times=3, seconds=2, rest=1)
 
     survived(besieged, attack.__name__, once, tail=MOST_SLOWED)
 
