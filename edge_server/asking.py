@@ -121,7 +121,8 @@ class Asking:
     @property
     def _too_few(self) -> bool:
         absence, attendance = self._plan.absence, self._attendance
-        if not (absence.drops_in(self._judge.at[0]) and attendance.in_slot and attendance.what == "features"):
+        waits = attendance.in_slot and attendance.what == "features" and not attendance.closed
+        if not (waits and absence.drops_in(self._judge.at[0])):
             return False
         asked, lost = attendance.asked, self._lost
         return len(asked) - len(lost) < absence.min_users and len(asked - lost.keys()) < absence.min_users

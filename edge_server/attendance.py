@@ -15,6 +15,8 @@ Ask = tuple[Kind, int, int]
 """(kind of message, round, slot)."""
 Receipt = Literal["filed", "last", "again", "late"]
 """A message was filed; it was the last one missing. Left out: it was said before; a slot went on without it."""
+_AT_ONCE = 3
+"""Messages, at most, that one frame brings from one user, and may bring again: feedback, features, and Leave."""
 
 
 class OutOfOrder(Exception):
@@ -43,7 +45,7 @@ class Attendance:
 
     A user that sends ahead lets the features of a round's next slot follow its feedback; they are kept until they are
     asked for. joined: who has ever been here; present: who is. owing: users without whom a slot went on, and what they
-    still have to say, too late.
+    still have to say, too late. closed: what is asked for has been gathered, and counts no more.
     """
 
     users: Sequence[str]
@@ -52,13 +54,14 @@ class Attendance:
     present: set[int] = field(default_factory=set)
     owing: dict[int, list[Ask]] = field(default_factory=dict)
     ahead: set[int] = field(default_factory=set)
+    closed: bool = False
     _asked: Ask | None = None
     _following: Ask | None = None
     _from: frozenset[int] = frozenset()
     _answers: dict[int, Said] = field(default_factory=dict)
     _early: dict[int, Said] = field(default_factory=dict)
     _spare: dict[int, Said] = field(default_factory=dict)
-    _last: dict[int, tuple[Ask, Ask | None]] = field(default_factory=dict)
+    _last: dict[int, tuple[Ask, ...]] = field(default_factory=dict)
 
     def find(self, name: str) -> int:
         """Index of the user `name`. Raises Refused for a stranger."""
@@ -87,7 +90,7 @@ class Attendance:
             for k in left_out:
                 self._owe(k, ask)
         self._spare = {k: said for k, said in early.items() if k not in users}
-        self._asked, self._from = ask, users
+        self._asked, self._from, self.closed = ask, users, False
         self._answers = {k: said for k, said in early.items() if k in self._from}
         if ask[0] != "leave":
             self._following, self._early = self._after(ask), {}
@@ -102,7 +105,7 @@ class Attendance:
         if not message.HasField("ahead"):
             return self._file(ask, Said(k, message, size))
         riding = field_size(message.ahead)
-        before = self._last.get(k)
+        before = self._last.get(k, ())
         receipt = self._file(ask, Said(k, message, size - riding))
         if receipt not in ("filed", "last"):
             return receipt
@@ -110,16 +113,9 @@ class Attendance:
             self._file_riding(Said(k, message, riding))
         except OutOfOrder:
             del (self._answers if ask == self._asked else self._early)[k]
-            self._restore(k, before)
+            self._last[k] = before
             raise
         return receipt
-
-    def _restore(self, k: int, before: tuple[Ask, Ask | None] | None) -> None:
-        """What user k said last is what it was before a message that is refused."""
-        if before is None:
-            del self._last[k]
-        else:
-            self._last[k] = before
 
     def _file_riding(self, said: Said) -> None:
         if not said.message.HasField("feedback"):
@@ -129,20 +125,20 @@ class Attendance:
     def _file(self, ask: Ask, said: Said) -> Receipt:
         k = said.k
         receipt: Receipt = "filed"
-        last, before_last = self._last.get(k, (None, None))
+        last = self._last.get(k, ())
         if ask == self._asked and k in self._from and k not in self._answers:
             self._answers[k] = said
             receipt = "last" if self.complete else "filed"
-        elif self._is_ahead(k, ask):
-            self._early[k] = said
         elif ask in self.owing.get(k, ())[:1]:
             self._settle(k, ask, riding=said.message.HasField("ahead"))
             receipt = self._take_late(ask, said)
-        elif ask in (last, before_last):
+        elif self._is_ahead(k, ask):
+            self._early[k] = said
+        elif ask in last:
             return "again"
         else:
             raise OutOfOrder(f"user {self.users[k]!r} sent {_words(ask)}, but the edge asked for {self._wanted(k)}")
-        self._last[k] = ask, last
+        self._last[k] = (ask, *last)[:_AT_ONCE]
         return receipt
 
     def _settle(self, k: int, ask: Ask, *, riding: bool) -> None:

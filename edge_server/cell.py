@@ -334,6 +334,7 @@ class Cell:
 
     async def _gather(self) -> list[Said]:
         await self.waiting.answers()
+        self._attendance.closed = True
         without = frozenset(self._attendance.excuse()) if not self._attendance.complete else self._without_again()
         for k in without:
             self._go_on_without(k, self.waiting.why(k))

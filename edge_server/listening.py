@@ -28,6 +28,9 @@ _LONGEST_IDLE = 3600
 _HANDSHAKE = 5_000
 """Milliseconds until a connection must have said who it is and begun to speak HTTP/2."""
 
+_LAST = 5.0
+"""Seconds, at most, that calls take to end once the server has stopped."""
+
 _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 _SERVING, _NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -54,6 +57,25 @@ class _Unknown(grpc.GenericRpcHandler):  # type: ignore[type-arg]
         self.calls += 1
 
 
+class _UnderWay(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs alone
+    """Calls that are being answered. gRPC does not wait for what a call that it has ended still does."""
+
+    def __init__(self) -> None:
+        self._calls: set[asyncio.Task[Any]] = set()
+
+    async def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
+        """Notes the call, in whose task it is asked."""
+        if (call := asyncio.current_task()) is not None:
+            self._calls.add(call)
+            call.add_done_callback(self._calls.discard)
+        return await continuation(details)
+
+    async def over(self) -> None:
+        """Returns when all are, or after a while."""
+        if self._calls:
+            await asyncio.wait(self._calls, timeout=_LAST)
+
+
 class Listener:
     """A server that listens. `address` is where users find it. services: what it serves.
 
@@ -68,8 +90,10 @@ class Listener:
         address: str,
         services: Sequence[str],
         unknown: _Unknown,
+        under_way: _UnderWay,
     ):
         self._server, self._health, self._services, self._unknown = server, health, services, unknown
+        self._under_way = under_way
         self.address = address
 
     @property
@@ -85,6 +109,7 @@ class Listener:
     async def stop(self, grace: float | None = None) -> None:
         """Takes no new streams, ends those that are left after `grace` seconds, and frees the port."""
         await self._server.stop(grace)
+        await self._under_way.over()
 
 
 async def listening(
@@ -94,9 +119,9 @@ async def listening(
 
     guard: who callers must be.
     """
-    server = grpc.aio.server(
-        interceptors=guard.interceptors(), options=_options(limits), maximum_concurrent_rpcs=_room(limits)
-    )
+    under_way = _UnderWay()
+    interceptors = (under_way, *guard.interceptors())
+    server = grpc.aio.server(interceptors=interceptors, options=_options(limits), maximum_concurrent_rpcs=_room(limits))
     for service, methods in services.items():
         handlers = {name: grpc.stream_stream_rpc_method_handler(method) for name, method in methods.items()}
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
@@ -109,7 +134,7 @@ async def listening(
         bound = guard.bind(server, f"{host}:{port}")
     except RuntimeError as error:
         raise PortTaken(f"cannot listen on {host}:{port}: the port is taken or the address is not ours") from error
-    listener = Listener(server, health, f"{host}:{bound}", [*services], unknown)
+    listener = Listener(server, health, f"{host}:{bound}", [*services], unknown, under_way)
     await listener.healthy(yes=True)
     await server.start()
     return listener

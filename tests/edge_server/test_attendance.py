@@ -134,14 +134,14 @@ class Conversation(RuleBasedStateMachine):
             self.answers[k] = (k, made, self.sent)
             receipt = "last" if len(self.answers) == len(self.open) else "filed"
             assert self.attendance.receive(k, made, self.sent) == receipt
-        elif self.by_right(k, said):
-            self.early[k] = (k, made, self.sent)
-            assert self.attendance.receive(k, made, self.sent) == "filed"
         elif said in self.owed.get(k, [])[:1]:
             del self.owed[k][0]
             if said == self.due:
                 self.early[k] = (k, made, self.sent)
             assert self.attendance.receive(k, made, self.sent) == ("filed" if said == self.due else "late")
+        elif self.by_right(k, said):
+            self.early[k] = (k, made, self.sent)
+            assert self.attendance.receive(k, made, self.sent) == "filed"
         elif said in self.last.get(k, []):
             assert self.attendance.receive(k, made, self.sent) == "again"
             return
@@ -149,7 +149,7 @@ class Conversation(RuleBasedStateMachine):
             with pytest.raises(OutOfOrder, match=f"user 'u{k}' sent {said[0]}"):
                 self.attendance.receive(k, made, self.sent)
             return
-        self.last[k] = [*self.last.get(k, []), said][-2:]
+        self.last[k] = [*self.last.get(k, []), said][-3:]
 
     def by_right(self, k: int, said: tuple) -> bool:
         """Once, from a sender, behind its feedback; when all were told to leave, from one that has not left yet."""
@@ -308,8 +308,21 @@ def test_what_was_said_last_may_be_said_again_and_is_taken_once() -> None:
     attendance.expect(("feedback", 1, 1), [0])
     assert attendance.receive(0, message("features", 1, 1), 30) == "again"
     assert attendance.receive(0, message("feedback", 1, 1), 30) == "last"
+    assert attendance.receive(0, message("feedback", 1, 0), 20) == "again"
+    assert attendance.receive(0, message("features", 1, 2), 30) == "filed"
     with pytest.raises(OutOfOrder, match="user 'a' sent feedback of round 1, slot 0"):
         attendance.receive(0, message("feedback", 1, 0), 20)
+
+
+def test_features_that_are_owed_when_all_are_told_to_leave_are_taken_once() -> None:
+    attendance = asked_for_feedback()
+    attendance.receive(1, message("feedback", 1, 0), 20)
+    assert attendance.excuse() == [0]
+    assert attendance.receive(0, message("feedback", 1, 0), 20) == "late"
+    attendance.expect(("leave", 0, 0), [0, 1])
+    assert attendance.receive(0, message("features", 1, 1), 30) == "filed"
+    assert attendance.receive(0, message("features", 1, 1), 30) == "again"
+    assert not attendance.owing
 
 
 def both(t: int, i: int, then: int) -> pb.UserMessage:

@@ -1,10 +1,18 @@
 """What a user that comes back is told again, and who may not come back."""
 
-import pytest
+import asyncio
 
+import pytest
+import torch
+
+from edge_server.absence import Absence
 from edge_server.attendance import Refused
+from edge_server.cell import Cell
 from edge_server.conversation import Conversation
+from edge_server.plan import RunPlan, UserPlan
+from protos import PROTOCOL
 from protos import edge_pb2 as pb
+from protos.tensors import pack
 
 
 class Kept:
@@ -112,3 +120,47 @@ def test_a_process_that_does_not_count_on_is_refused(incarnation: int, there: bo
     with pytest.raises(Refused, match=reason) as refused:
         back(conversation, incarnation, heard=1)
     assert refused.value.code == code
+
+
+def filled(message: pb.UserMessage) -> bytes:
+    """With a tensor of one number."""
+    held = message.features.features if message.HasField("features") else message.feedback.gradient
+    pack(torch.ones(1, 1, dtype=torch.float64), held)
+    return message.SerializeToString()
+
+
+def joined(cell: Cell, name: str, **more: int) -> Kept:
+    """The line of a user who is there now."""
+    line, dtype = Kept(), pb.FLOAT64
+    join = pb.Join(protocol=PROTOCOL, run="r", user=name, dtype=dtype, feature_shape=[1], batch=1, **more)
+    cell.join(pb.UserMessage(join=join).SerializeToString(), line)
+    return line
+
+
+def test_a_slot_whose_features_are_gathered_asks_nobody_for_more() -> None:
+    """Not even where all whose features it has are lost while the edge computes, and another one comes back then."""
+    users = [UserPlan(name, 4.0, torch.float64, (1,), (1,), 1, 0, trainable_front=False) for name in "ab"]
+    plan = RunPlan("r", 1, 3, tuple(users), 5.0, absence=Absence("drop", None, 1))
+
+    def features(slot: int) -> bytes:
+        return filled(pb.UserMessage(features=pb.Features(key=pb.Key(slot=slot))))
+
+    async def go() -> None:
+        cell = Cell(plan, lambda event: None, lambda: False)
+        a, b = joined(cell, "a"), joined(cell, "b")
+        cell.lose(1, "its connection broke", b)
+        cell.receive(0, features(0))
+        assert [x is None for x in await cell.features(0, 0)] == [False, True]
+        answered = asyncio.create_task(cell.feedback(0, 0, [torch.ones(1, 1, dtype=torch.float64), None]))
+        await asyncio.sleep(0)
+        cell.receive(0, filled(pb.UserMessage(feedback=pb.Feedback(loss=1.0))))
+        await answered
+        cell.acknowledge(0, 0)
+        cell.receive(0, features(1))
+        await cell.features(0, 1)
+        cell.lose(0, "its connection broke", a)
+        back = joined(cell, "b", incarnation=1, heard=1)
+        cell.receive(1, features(0))
+        assert [message.WhichOneof("kind") for message in back.said] == ["resumed", "rejected"]
+
+    asyncio.run(go())

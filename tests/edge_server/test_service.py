@@ -12,8 +12,9 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from edge_server.attendance import Refused
 from edge_server.cell import Cell
+from edge_server.credentials import OPEN
 from edge_server.judge import RunFailed
-from edge_server.listening import PortTaken
+from edge_server.listening import Context, Limits, PortTaken, listening
 from edge_server.messages import require_hash
 from edge_server.plan import RunPlan, UserPlan
 from edge_server.service import EdgeServer, serve
@@ -289,6 +290,31 @@ def test_the_port_is_free_again_after_stop() -> None:
         await second.stop()
 
     asyncio.run(go())
+
+
+def test_no_call_outlives_the_server(capfd: pytest.CaptureFixture[str]) -> None:
+    """Else gRPC prints where the event loop's end has met it."""
+    begun, ended = asyncio.Event(), list[bool]()
+
+    async def lingers(_: object, __: Context) -> None:
+        begun.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.1)
+            ended.append(True)
+
+    async def go() -> None:
+        listener = await listening({"s": {"Live": lingers}}, OPEN, "127.0.0.1", 0, Limits(1000, 1, 5.0))
+        async with grpc.aio.insecure_channel(listener.address) as channel:
+            call: Any = channel.stream_stream("/s/Live")()
+            await call.write(b"")
+            await asyncio.wait_for(begun.wait(), 10)
+            await listener.stop()
+
+    asyncio.run(go())
+    assert ended == [True]
+    assert "Traceback" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("count", [129, 300])

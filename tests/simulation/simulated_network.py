@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, NoReturn, Protocol
 
 import grpc
@@ -19,7 +19,7 @@ class Cut(NamedTuple):
     """When so many messages were put onto a stream, both ways together, it breaks.
 
     up, down: what is on its way, or comes later, still arrives, until the side that it goes to has noticed.
-    user_notices, edge_notices: seconds until then.
+    user_notices, edge_notices: seconds until then. connection: all streams of its host break with it.
     """
 
     after: int
@@ -27,6 +27,7 @@ class Cut(NamedTuple):
     down: bool
     user_notices: float
     edge_notices: float
+    connection: bool
 
 
 class Weather(Protocol):
@@ -137,11 +138,16 @@ class Stream:
 
     def _count(self) -> None:
         self._put += 1
-        if self._cut and self._put == self._cut.after:
+        if self._cut and self.host and self._put == self._cut.after:
             self._network.cuts += 1
-            self.up.open, self.down.open = self._cut.up, self._cut.down
-            self._loop.call_later(self._cut.user_notices, self.fail, _GONE)
-            self._loop.call_later(self._cut.edge_notices, self.lose)
+            for stream in self.host.living if self._cut.connection else [self]:
+                stream.break_off(self._cut)
+
+    def break_off(self, cut: Cut) -> None:
+        """What befalls it as `cut` says; what was gone before does not come back."""
+        self.up.open, self.down.open = self.up.open and cut.up, self.down.open and cut.down
+        self._loop.call_later(cut.user_notices, self.fail, _GONE)
+        self._loop.call_later(cut.edge_notices, self.lose)
 
     def _arrive(self) -> None:
         if self.up.open and not self._gone:
@@ -239,20 +245,21 @@ class Call:
 
 @dataclass(eq=False)
 class Host:
-    """Where users live. names: theirs. process: their life; None before it starts. streams: that it has opened."""
+    """Where users live. names: theirs. process: their life; None before it starts. living: its connection's streams."""
 
     names: list[str]
     heard: Callable[[], int]
     network: "Network"
     process: "asyncio.Task[None] | None" = None
-    streams: int = 0
+    living: list[Stream] = field(default_factory=list)
 
     def stream_stream(self, method: str) -> Callable[[], Call]:
         """As grpc.aio.Channel."""
 
         def call() -> Call:
-            self.streams += 1
-            return Call(self.network.opened(self, method))
+            stream = self.network.opened(self, method)
+            self.living = [*(one for one in self.living if one.status is None), stream]
+            return Call(stream)
 
         return call
 

@@ -129,7 +129,7 @@ def told(chosen: Case, stop_after: int | None) -> Story:
 
 
 def _absence(random: Random, users: int) -> Absence:
-    policy = random.choices(("wait", "fail", "drop"), (85, 5, 10))[0]
+    policy = random.choices(("wait", "fail", "drop"), (70, 5, 25))[0]
     if policy == "wait":
         return WAITING
     deadline = random.choice((None, 1e-3, 1e-2, 0.1)) if policy == "drop" else None
@@ -167,7 +167,8 @@ class Rehearsal:
         patience = random.uniform(1.0, 20.0) if self.hopeless else plan.patience
         design = replace(case(number).design, plan=replace(plan, patience=patience, absence=absence))
         self.case = replace(case(number), design=design)
-        self.weather = Rough(random, self.doom, mild=self.hopeless or stop_after is not None)
+        stops = stop_after is not None
+        self.weather = Rough(random, self.doom, mild=self.hopeless or stops, stops=stops)
         self.edge = Edge(self.case, stop_after, stop_at, self.weather.delay())
         self.sessions = [self.case.session(k) for k in range(len(self.case.names))]
         self.failure: RunFailed | None = None

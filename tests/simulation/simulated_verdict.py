@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from simulated_run import SLACK, Rehearsal
 
-from user_client.link import LinkBroken
+from user_client.link import LinkBroken, StreamCut
 
 _UNPROVEN = 6
 """Messages that the edge may keep for one user."""
@@ -41,6 +41,17 @@ def _without_some(run: Rehearsal) -> Iterator[str]:
     if run.failure and "\n" in str(run.failure):
         yield f"a failure of several lines: {run.failure}"
     yield from _followed(run)
+    yield from _misunderstood(run)
+
+
+def _misunderstood(run: Rehearsal) -> Iterator[str]:
+    """Streams break, but neither side says what makes no sense to the other."""
+    for host in run.hosts:
+        process = host.process
+        error = process.exception() if process and process.done() and not process.cancelled() else None
+        for one in error.exceptions if isinstance(error, ExceptionGroup) else [error] if error else []:
+            if run.doom is None and not isinstance(one, StreamCut):
+                yield f"{host.names} ended with {one!r}"
 
 
 def _followed(run: Rehearsal) -> Iterator[str]:

@@ -16,13 +16,15 @@ _KEEPALIVE = 40.0
 class Rough:
     """Delays, cuts, silence and repetition; what `doom` says befalls one host, and it never comes back.
 
-    doomed_at: when it did, in virtual seconds. mild: everybody is quick, and soon knows of a cut.
+    doomed_at: when it did, in virtual seconds. mild: everybody is quick, and soon knows of a cut. stops: the run is
+    asked to stop, and then waits for nobody who comes back late.
     """
 
-    def __init__(self, random: Random, doom: tuple[str, Doom] | None, *, mild: bool):
+    def __init__(self, random: Random, doom: tuple[str, Doom] | None, *, mild: bool, stops: bool):
         self._random = random
         self._pace = random.choice((1e-5, 1e-4, 1e-3, 1e-3 if mild else 1e-2))
-        self._cuts = random.choice((0, 1, 2, 4, 4 if mild else 8))
+        self._cuts = random.choice((0, 1, 2, 4, 4 if mild else 8, 4 if stops else 20))
+        self._whole = random.choice((0.0, 0.5, 1.0))
         self._often = random.choice((0.5, 1.0))
         self._again = random.choice((0.0, 0.0, 0.05, 0.3))
         self._mild = mild
@@ -50,7 +52,8 @@ class Rough:
         soon = self._mild or not host.heard()
         after = self._random.choice((1, 2, 3, self._random.randint(1, 15), self._random.randint(1, 15)))
         up, down = self._random.random() < 0.5, self._random.random() < 0.5
-        return Cut(after, up, down, self._notice(soon=soon), self._notice(soon=self._mild))
+        user_notices, edge_notices = self._notice(soon=soon), self._notice(soon=self._mild)
+        return Cut(after, up, down, user_notices, edge_notices, self._random.random() < self._whole)
 
     def again(self) -> bool:
         return self._random.random() < self._again
