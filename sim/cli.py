@@ -200,23 +200,27 @@ def report(
     runs: Annotated[
         list[Path], typer.Argument(metavar="DIR...", help="run directories, or a sweep's; several are compared")
     ],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="where page and pictures go; default: the first DIR")
+    ] = None,
     export: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="write the tables there, too: CSV and Parquet")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make report.html and pictures from run directories, in the first of them.
+    """Make report.html and pictures from run directories, in the first of them or in --out.
 
     Runs that differ in their seeds alone are one group; groups are compared with the first one, seed by seed.
 
-    Example: equiran report runs/quickstart runs/quickstart-seed-8 --export tables
+    Example: equiran report runs/quickstart runs/quickstart-seed-8 --out seeds --export tables
     """
     from sim.report import build as reports
 
     with errors():
-        if export and export.is_file():
-            raise BadScenario(f"--export {export}: this is a file, give a folder")
-        made = reports.build(runs, export)
+        for option, folder in (("--out", out), ("--export", export)):
+            if folder and folder.is_file():
+                raise BadScenario(f"{option} {folder}: this is a file, give a folder")
+        made = reports.build(runs, export, out)
         if as_json:
             files = {"pngs": [*map(str, made.pngs)], "exports": [*map(str, made.exports)]}
             table = [asdict(row) for row in made.table]

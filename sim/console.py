@@ -179,7 +179,9 @@ def say_table(rows: list[dict[str, Any]], title: str) -> None:
             table.add_column(heading, justify="right", no_wrap=True, vertical="bottom")
     for row in rows:
         table.add_row(*(_cell(value) for value in row.values()))
-    console.print(table)
+    with console.capture() as drawn:
+        console.print(table)
+    say("\n".join(line.rstrip() for line in drawn.get().splitlines()))
 
 
 def _wide(rows: list[dict[str, Any]], width: Callable[[str, list[Any]], int]) -> int:

@@ -105,9 +105,10 @@ class Run:
         with style():
             return Picture(picture(known[what]))
 
-    def report(self, *others: "Run") -> Path:
-        """Writes report.html into the run's directory, and says where it is."""
-        return build([self.folder, *(other.folder for other in others)]).html
+    def report(self, *others: "Run", out: str | Path | None = None) -> Path:
+        """Writes report.html into `out`, or the run's directory, and says where it is."""
+        folders = [self.folder, *(other.folder for other in others)]
+        return build(folders, out=None if out is None else Path(out)).html
 
     @property
     def _manifest(self) -> Json:

@@ -30,16 +30,17 @@ class ReportPaths:
     exports: tuple[Path, ...]
 
 
-def build(dirs: Sequence[Path], export: Path | None = None) -> ReportPaths:
-    """Write report.html and one PNG per chart into the first of `dirs`, from the records alone.
+def build(dirs: Sequence[Path], export: Path | None = None, out: Path | None = None) -> ReportPaths:
+    """Write report.html and one PNG per chart into `out`, or the first of `dirs`, from the records alone.
 
     Runs compared with a run (its sub-folders) are drawn beside it, and a folder of runs stands for them. export:
     where the tables go as CSV and Parquet. Raises UnreadableRun, one line, where a folder is not a run, a file of it
     is damaged or runs are not of one kind, and ValueError without any folder.
     """
     training = _of_training(run_folders(dirs))
-    made: Page | PowerPage = training_page.compose(dirs) if training else slots_page.compose(dirs)
-    folder = Path(dirs[0])
+    made: Page | PowerPage = (training_page if training else slots_page).compose(dirs, out)
+    folder = out or Path(dirs[0])
+    folder.mkdir(parents=True, exist_ok=True)
     html, pngs = folder / "report.html", tuple(folder / f"{chart.key}.png" for chart in made.charts)
     html.write_text(made.html, encoding="utf-8")
     with style():

@@ -11,10 +11,14 @@ from sim.report.words import number, seconds, size
 
 BASE, ONE_SEED, NOT_TOLD_APART = "base", "one seed, no interval", "not told apart"
 EQUAL, NO_COMMON_SEED, ANOTHER_MEASURE = "equal", "no common seed", "another measure"
+ANOTHER_LENGTH, OF_THE_MACHINE = "another length", "of the machine"
 
 
 class Measure(NamedTuple):
-    """A number of a run. better: where more or less is. scored: by F_alpha, so of another kind at another alpha."""
+    """A number of a run. better: where more or less is. scored: by F_alpha, so of another kind at another alpha.
+
+    least, most: what it can be. of_method: it is the method's, and not the machine's.
+    """
 
     key: str
     name: str
@@ -23,6 +27,9 @@ class Measure(NamedTuple):
     show: Callable[[float | None], str] = number
     scored: bool = False
     drawn: bool = True
+    least: float | None = None
+    most: float | None = None
+    of_method: bool = True
 
 
 MEASURES = (
@@ -30,15 +37,32 @@ MEASURES = (
     Measure("val_fairness_mean", "mean validation fairness", lambda row: row.val_fairness, "higher", scored=True),
     Measure("utility_mean", "mean utility per user", lambda row: row.mean_utility, "higher"),
     Measure("worst_utility", "worst user's utility", lambda row: row.worst_utility, "higher"),
-    Measure("jain", "Jain's index", lambda row: row.jain, "higher"),
+    Measure("jain", "Jain's index", lambda row: row.jain, "higher", least=0.0, most=1.0),
     Measure("regret_mean", "mean regret", lambda row: row.regret, "lower", scored=True),
     Measure("price_of_fairness", "price of fairness", lambda row: row.price_of_fairness, "lower"),
-    Measure("sum_w_mean", "mean sum of weights", lambda row: row.sum_w, None, drawn=False),
-    Measure("bytes", "bytes, up and down", lambda row: row.all_bytes, "lower", size, drawn=False),
-    Measure("deadline_misses", "slots missed at the deadline", lambda row: row.missed, "lower"),
-    Measure("virtual_seconds", "virtual time", lambda row: row.virtual_seconds, "lower", seconds),
-    Measure("wall_seconds", "wall time", lambda row: row.wall_seconds, "lower", seconds, drawn=False),
-    Measure("slots_per_second", "slots per second", lambda row: row.slots_per_second, "higher", drawn=False),
+    Measure("sum_w_mean", "mean sum of weights", lambda row: row.sum_w, None, drawn=False, least=0.0),
+    Measure("bytes", "bytes, up and down", lambda row: row.all_bytes, "lower", size, drawn=False, least=0.0),
+    Measure("deadline_misses", "slots missed at the deadline", lambda row: row.missed, "lower", least=0.0),
+    Measure("virtual_seconds", "virtual time", lambda row: row.virtual_seconds, "lower", seconds, least=0.0),
+    Measure(
+        "wall_seconds",
+        "wall time",
+        lambda row: row.wall_seconds,
+        None,
+        seconds,
+        drawn=False,
+        least=0.0,
+        of_method=False,
+    ),
+    Measure(
+        "slots_per_second",
+        "slots per second",
+        lambda row: row.slots_per_second,
+        None,
+        drawn=False,
+        least=0.0,
+        of_method=False,
+    ),
 )
 
 
@@ -67,7 +91,7 @@ def _lines(measure: Measure, groups: Sequence[tuple[int, Group]]) -> list[Compar
         mean = estimate([*values.values()])
         if mean is not None:
             found, verdict = _against(groups[0], (index, group), measure)
-            lines.append(Compared(measure, index, values, mean, found, verdict))
+            lines.append(Compared(measure, index, values, mean.within(measure.least, measure.most), found, verdict))
     return lines
 
 
@@ -79,11 +103,15 @@ def _against(base: tuple[int, Group], other: tuple[int, Group], measure: Measure
     """The mean difference from the base, and what it shows."""
     if other[0] == base[0]:
         return None, BASE
+    if other[1].length != base[1].length:
+        return None, ANOTHER_LENGTH
     if measure.scored and other[1].scoring != base[1].scoring:
         return None, ANOTHER_MEASURE
     theirs = _by_seed(base[1], measure)
     found = estimate([value - theirs[seed] for seed, value in _by_seed(other[1], measure).items() if seed in theirs])
-    return found, NO_COMMON_SEED if found is None else verdict(found, measure)
+    if found is None:
+        return None, NO_COMMON_SEED
+    return found, verdict(found, measure) if measure.of_method else OF_THE_MACHINE
 
 
 def verdict(difference: Estimate, measure: Measure) -> str:

@@ -18,6 +18,15 @@ class Estimate(NamedTuple):
     high: float | None
     many: int
 
+    def within(self, least: float | None, most: float | None) -> "Estimate":
+        """Cut at what the number can be: Student's t knows no bounds."""
+        if self.low is None or self.high is None:
+            return self
+        low, high = self.low, self.high
+        return self._replace(
+            low=low if least is None else max(low, least), high=high if most is None else min(high, most)
+        )
+
 
 def estimate(values: Sequence[float]) -> Estimate | None:
     """Mean of independent numbers and its 95 % interval, mean +- t_{n-1} s / sqrt(n). None without any."""

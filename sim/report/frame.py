@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from sim.report.events import BAD, GOOD, event_counts, event_kind
 from sim.report.records import Json
-from sim.report.style import GLYPHS, INK, MUTED, RUN_COLOURS, RUN_COLOURS_DARK, Chart, svg
+from sim.report.style import INK, MUTED, RUN_COLOURS, RUN_COLOURS_DARK, Chart, colour_place, run_glyph, svg
 from sim.report.summary import Line
 from sim.report.words import DASH, breakable, count, listed, number, seconds, signed, size
 
@@ -46,6 +46,7 @@ def template(name: str) -> jinja2.Template:
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     names.filters.update(breakable=breakable, number=number, signed=signed, size=size, count=count, seconds=seconds)
+    names.filters.update(colour_place=colour_place, run_glyph=run_glyph)
     return names.get_template(name)
 
 
@@ -55,7 +56,6 @@ def frame_context(runs: Sequence[Told], drawn: Sequence[Chart], missing: Sequenc
         "title": str(runs[0].manifest.get("name", runs[0].label)),
         "runs": runs,
         "colours": list(zip(RUN_COLOURS, RUN_COLOURS_DARK, strict=True)),
-        "glyphs": GLYPHS,
         "ink": (INK, MUTED),
         "charts": [(chart, _svgs(chart)) for chart in drawn],
         "missing": listed([*missing]),
@@ -104,9 +104,10 @@ def again(run: Told, commands: Sequence[tuple[str, str | None]]) -> dict[str, An
     }
 
 
-def report_command(folders: Iterable[Path]) -> str:
+def report_command(folders: Iterable[Path], out: Path | None) -> str:
     """What makes this page again."""
-    return f"equiran report {' '.join(quote(str(folder)) for folder in folders)}"
+    there = f" --out {quote(str(out))}" if out else ""
+    return f"equiran report {' '.join(quote(str(folder)) for folder in folders)}{there}"
 
 
 def in_words(part: Any) -> str:

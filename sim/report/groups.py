@@ -38,6 +38,11 @@ class Group:
         return _done(self.runs[0])
 
     @property
+    def length(self) -> int:
+        """Rounds: means over another number of them are of another time in training."""
+        return len(self.runs[0].rounds.numbers)
+
+    @property
     def scoring(self) -> Hashable:
         """What fairness is a number of: groups that differ in it are scored by another measure."""
         rule, users = self.runs[0].aggregator, self.runs[0].rounds.users

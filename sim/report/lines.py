@@ -127,23 +127,31 @@ def _mark(axes: Axes, marks: Sequence[tuple[float, str]]) -> None:
 
 
 def _label(axes: Axes, lines: Sequence[Line]) -> None:
-    """Each line's name at its right end, moved apart where ends meet, with a thin lead to the end."""
-    ends = [(line, height) for line in lines if (height := _end(axes, line)) is not None]
-    places = spread([height for _, height in ends], 0.082)
-    for (line, height), place in zip(ends, places, strict=True):
-        lead = Line2D((1.005, 1.045), (height, place), color=line.colour, linewidth=0.6, transform=axes.transAxes)
-        axes.add_artist(lead).set_clip_on(False)
-        axes.text(1.055, place, short(line.label), transform=axes.transAxes, color=line.colour, va="center")
+    """Each line's name where it ends, moved apart where ends meet, with a thin lead to the end."""
+    ends = [(line, end) for line in lines if (end := _end(axes, line)) is not None]
+    for across in dict.fromkeys(x for _, (x, _) in ends):
+        here = [(line, height) for line, (x, height) in ends if x == across]
+        places = spread([height for _, height in here], 0.082)
+        for (line, height), place in zip(here, places, strict=True):
+            _name(axes, line, (across, height), place)
 
 
-def _end(axes: Axes, line: Line) -> float | None:
-    """Where the line's last point lies, as a fraction of the axes' height."""
+def _name(axes: Axes, line: Line, end: tuple[float, float], place: float) -> None:
+    x, height = end
+    lead = Line2D((x + 0.005, x + 0.045), (height, place), color=line.colour, linewidth=0.6, transform=axes.transAxes)
+    axes.add_artist(lead).set_clip_on(False)
+    axes.text(x + 0.055, place, short(line.label), transform=axes.transAxes, color=line.colour, va="center")
+
+
+def _end(axes: Axes, line: Line) -> tuple[float, float] | None:
+    """Where the line's last point lies, as fractions of the axes' width and height."""
     y = moving_mean(line.y, window(len(line.y))) if line.rough else line.y
-    finite = y[np.isfinite(y) & ((y > 0) | (axes.get_yscale() != "log"))]
-    if len(finite) == 0:
+    seen = np.flatnonzero(np.isfinite(y) & ((y > 0) | (axes.get_yscale() != "log")))
+    if len(seen) == 0:
         return None
-    pixel = axes.transData.transform((0.0, float(finite[-1])))
-    return float(np.clip(axes.transAxes.inverted().transform(pixel)[1], 0, 1))
+    pixel = axes.transData.transform((float(line.x[seen[-1]]), float(y[seen[-1]])))
+    x, height = np.clip(axes.transAxes.inverted().transform(pixel), 0, 1)
+    return round(float(x), 2), float(height)
 
 
 def band_panel(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 
-from sim.report.comparison import Compared, compared, sentences
+from sim.report.comparison import ANOTHER_LENGTH, ANOTHER_MEASURE, OF_THE_MACHINE, Compared, compared, sentences
 from sim.report.comparison_table import comparison_table
 from sim.report.exports import Rows, comparison_rows, tables
 from sim.report.figures import charts
@@ -32,6 +32,13 @@ from sim.report.words import DASH, count
 
 MOST_DRAWN = 12
 """Runs or groups whose names have room beside their lines."""
+_VERDICTS = {
+    ANOTHER_MEASURE: "Another measure: fairness and regret at another alpha, u_min, u_max or number of users are not "
+    "the same number.",
+    ANOTHER_LENGTH: "Another length: means over another number of rounds are of another time in training.",
+    OF_THE_MACHINE: "Of the machine: it is not the method's, and gets no verdict.",
+}
+"""What is said of verdicts that a comparison has."""
 _CHANGES = 6
 """Values of a scenario that are named as other than the first group's."""
 
@@ -50,8 +57,8 @@ class Page:
     tables: Callable[[], dict[str, Rows]]
 
 
-def compose(dirs: Sequence[Path]) -> Page:
-    """The report of `dirs`, nothing written. Raises as `build` does."""
+def compose(dirs: Sequence[Path], out: Path | None = None) -> Page:
+    """The report of `dirs`, to be written into `out`. Raises as `build` does."""
     if not dirs:
         raise ValueError("report needs at least one run directory")
     runs = read_runs(run_folders(dirs))
@@ -60,19 +67,20 @@ def compose(dirs: Sequence[Path]) -> Page:
     drawn, missing = charts([group.mean for group in groups[:MOST_DRAWN]])
     drawn = [*interval_charts(groups, lines), *drawn]
     with style():
-        html = template("page.html.j2").render(_context(dirs, groups, lines, drawn, missing))
+        html = template("page.html.j2").render(
+            _context(groups, lines, drawn, missing) | {"report": report_command(dirs, out)}
+        )
     rows = [row(run) for run in runs]
     return Page(html, drawn, rows, comparison_rows(groups, lines), lambda: tables(groups, lines))
 
 
-def _context(
-    dirs: Sequence[Path], groups: list[Group], lines: list[Compared], drawn: list[Chart], missing: list[str]
-) -> Context:
+def _context(groups: list[Group], lines: list[Compared], drawn: list[Chart], missing: list[str]) -> Context:
     runs = [group.mean for group in groups]
     rows = [row(run) for run in runs]
     seeded = any(len(group.runs) > 1 for group in groups)
-    one_measure = len({group.scoring for group in groups}) == 1
-    told = sentences(groups, lines) if seeded else findings(rows, one_measure=one_measure)
+    alike = _alike(groups)
+    one_measure = len({groups[index].scoring for index in alike}) == 1
+    single = findings([rows[index] for index in alike], one_measure=one_measure)
     return {
         **frame_context(runs, drawn, missing),
         "rows": rows,
@@ -81,18 +89,25 @@ def _context(
         "lengths": _lengths(rows),
         "seeds": seeds_in_words(groups[0].seeds),
         "facts": _facts(groups),
-        "findings": [*told, *cautions(rows)],
-        "summary": summary_lines(rows, one_measure=one_measure),
+        "findings": [*(sentences(groups, lines) if seeded else single), *cautions(rows)],
+        "summary": summary_lines(rows, () if seeded else alike, one_measure=one_measure),
         "comparison": comparison_table(lines if seeded or len(groups) > 1 else []),
+        "verdicts": _VERDICTS,
+        "unranked": len(alike) < len(groups),
         "unfinished": [group.label for group in groups if not group.done],
         "users": _users(runs),
         "many": any(each.users > FEW_USERS for each in rows),
         "bill": any(run.summary.get("bill") for run in runs),
         "most_drawn": MOST_DRAWN,
         "events": told_events(runs, [_answers(group) for group in groups]),
-        "report": report_command(dirs),
         "reproduce": [again(group.mean, [*map(_command, group.runs)]) for group in groups],
     }
+
+
+def _alike(groups: Sequence[Group]) -> list[int]:
+    """Which are finished, and as long as the first of those: others are shown, and not ranked among them."""
+    done = [index for index, group in enumerate(groups) if group.done]
+    return [index for index in done if groups[index].length == groups[done[0]].length]
 
 
 def _lengths(rows: Sequence[Row]) -> str:

@@ -33,13 +33,15 @@ class PowerPage:
     tables: Callable[[], dict[str, Rows]]
 
 
-def compose(dirs: Sequence[Path]) -> PowerPage:
-    """The report of `dirs`, nothing written. Raises UnreadableRun."""
+def compose(dirs: Sequence[Path], out: Path | None = None) -> PowerPage:
+    """The report of `dirs`, to be written into `out`. Raises UnreadableRun."""
     runs = read_power_runs(run_folders(dirs))
     made = [power_row(run) for run in runs]
     drawn, missing = power_charts(runs)
     with style():
-        html = template("power.html.j2").render(_context(runs, made, drawn, missing))
+        html = template("power.html.j2").render(
+            _context(runs, made, drawn, missing) | {"report": report_command((run.folder for run in runs), out)}
+        )
     return PowerPage(html, drawn, made, [], lambda: _tables(made))
 
 
@@ -64,7 +66,6 @@ def _context(runs: list[PowerRun], rows: list[PowerRow], drawn: list[Chart], mis
         "labelled": task_lines(runs, labelled=True),
         "percent": percent,
         "events": told_events(runs, [""] * len(runs)),
-        "report": report_command(run.folder for run in runs),
         "reproduce": [
             again(run, [(f"equiran train-power {quote(str(run.folder / 'scenario.yaml'))}", row.digest)])
             for run, row in zip(runs, rows, strict=True)

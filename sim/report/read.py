@@ -100,7 +100,16 @@ def _label_choices(run: Run) -> tuple[str, ...]:
     folder = run.folder.resolve()
     name = str(run.manifest.get("name", folder.name))
     if run.compared:
-        return folder.name, folder.name, folder.name, f"{folder.parent.name}/{folder.name}"
+        return (*[folder.name] * 4, f"{folder.parent.name}/{folder.name}")
     swept = _SEED.fullmatch(folder.name) is not None
-    kind = str(run.aggregator.get("kind", name))
-    return kind if swept else name, name, kind, folder.parent.name if swept else folder.name
+    kind, place = str(run.aggregator.get("kind", name)), folder.parent.name if swept else folder.name
+    return kind if swept else name, name, kind, _by_last_parts(place) if swept else place, place
+
+
+def _by_last_parts(point: str) -> str:
+    """`edge.aggregator.alpha=1,slots=8` as alpha=1,slots=8, where the last parts of its keys differ."""
+    parts = [value.partition("=") for value in point.split(",")]
+    ends = [key.rpartition(".")[2] for key, *_ in parts]
+    if len({*ends}) < len(ends) or not all(equals for _, equals, _ in parts):
+        return point
+    return ",".join(f"{end}={value}" for end, (*_, value) in zip(ends, parts, strict=True))

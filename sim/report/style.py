@@ -20,7 +20,8 @@ RUN_COLOURS_DARK = ("#63b5fa", "#ff9d5c", "#46d1a6", "#ef94c9", "#e2c452", "#9ad
 Dash = str | tuple[int, tuple[float, ...]]
 DASHES: tuple[Dash, ...] = ("-", (0, (5, 2)), (0, (1.2, 1.6)), (0, (7, 1.8, 1.2, 1.8)), (0, (3, 1.5, 3, 4)))
 MARKERS, GLYPHS = "os^DvPX*", "●■▲◆▼✚✖★"
-"""The shape of the index-th run in pictures, and as text. With five dashes, 40 runs differ in black and white."""
+"""Shapes of runs in pictures, and as text. With five dashes, 40 runs differ in black and white, and with eight colours
+64 where there are no dashes."""
 WIDTH, HEIGHT = 4.5, 2.55
 """Inches of one panel; the page scales it."""
 ROW_GAP, HEADING = 0.12, 0.36
@@ -90,9 +91,14 @@ def style() -> Iterator[None]:
         yield
 
 
+def colour_place(index: int) -> int:
+    """Place of the index-th run's colour: every eight runs the colours move on, as the shapes begin anew."""
+    return (index + index // len(MARKERS)) % len(RUN_COLOURS)
+
+
 def run_colour(index: int) -> str:
     """The colour of the index-th run, the same in every picture."""
-    return RUN_COLOURS[index % len(RUN_COLOURS)]
+    return RUN_COLOURS[colour_place(index)]
 
 
 def run_dash(index: int) -> Dash:
@@ -103,6 +109,11 @@ def run_dash(index: int) -> Dash:
 def run_marker(index: int) -> str:
     """The shape of the index-th run."""
     return MARKERS[index % len(MARKERS)]
+
+
+def run_glyph(index: int) -> str:
+    """The same shape as text."""
+    return GLYPHS[index % len(GLYPHS)]
 
 
 def svg(panel: Panel, prefix: str) -> str:

@@ -1,6 +1,6 @@
 """The table at the top of the page, and the sentences over it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from sim.report.tables import Row
@@ -27,15 +27,19 @@ _LEAKS = {
 _NOT_RANKED = "Fairness is not one measure here, as alpha, u_min, u_max or the users differ: it is not ranked."
 
 
-def summary_lines(rows: Sequence[Row], *, one_measure: bool) -> list[Line]:
-    """One line per measure; lines that no run fills are left out. one_measure: fairness is the same number in all."""
+def summary_lines(rows: Sequence[Row], ranked: Collection[int], *, one_measure: bool) -> list[Line]:
+    """One line per measure; lines that no run fills are left out.
+
+    ranked: the rows among which the highest is marked. one_measure: fairness is the same number in all of them.
+    """
+    scored = ranked if one_measure else ()
     lines = [
-        _higher("mean fairness", rows, lambda row: row.fairness, marked=one_measure),
-        _higher("mean validation fairness", rows, lambda row: row.val_fairness, marked=one_measure),
-        _higher("mean utility per user", rows, lambda row: row.mean_utility),
-        _higher("worst user's utility", rows, lambda row: row.worst_utility),
+        _higher("mean fairness", rows, lambda row: row.fairness, scored),
+        _higher("mean validation fairness", rows, lambda row: row.val_fairness, scored),
+        _higher("mean utility per user", rows, lambda row: row.mean_utility, ranked),
+        _higher("worst user's utility", rows, lambda row: row.worst_utility, ranked),
         Line("worst user", [row.worst_user or DASH for row in rows]),
-        _higher("Jain's index", rows, lambda row: row.jain),
+        _higher("Jain's index", rows, lambda row: row.jain, ranked),
         Line("price of fairness", [number(row.price_of_fairness) for row in rows]),
         Line("mean sum of weights", [number(row.sum_w) for row in rows]),
         Line("mean regret", [number(row.regret) for row in rows]),
@@ -54,7 +58,6 @@ def summary_lines(rows: Sequence[Row], *, one_measure: bool) -> list[Line]:
 
 def findings(rows: Sequence[Row], *, one_measure: bool) -> list[str]:
     """Sentences a reader may quote of single runs: who is fairest, who serves the worst user best."""
-    rows = [row for row in rows if row.rounds]
     if len(rows) < 2:
         return []
     fairest = [
@@ -76,14 +79,14 @@ def cautions(rows: Sequence[Row]) -> list[str]:
     return [sentence for sentence in said if sentence]
 
 
-def _higher(name: str, rows: Sequence[Row], of: Callable[[Row], float | None], *, marked: bool = True) -> Line:
-    """A line whose highest value is marked, if there are several runs and they differ."""
+def _higher(name: str, rows: Sequence[Row], of: Callable[[Row], float | None], ranked: Collection[int]) -> Line:
+    """A line whose highest value among those ranked is marked, if there are several and they differ."""
     cells = [number(of(row)) for row in rows]
-    known = [value for row in rows if (value := of(row)) is not None]
-    if not marked or len(known) < 2 or len(set(cells)) == 1:
+    known = [value for index in ranked if (value := of(rows[index])) is not None]
+    if len(known) < 2 or len({cells[index] for index in ranked}) == 1:
         return Line(name, cells)
     top = number(max(known))
-    return Line(name, cells, frozenset(index for index, cell in enumerate(cells) if cell == top))
+    return Line(name, cells, frozenset(index for index in ranked if cells[index] == top))
 
 
 def _per_user(row: Row, way: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from markupsafe import Markup, escape
 
-DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
+DASH, MINUS, NO_BREAK = "\N{EN DASH}", "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
 
 
 def number(value: float | None) -> str:
@@ -60,8 +60,8 @@ def short(name: str, length: int = 18) -> str:
 
 
 def breakable(name: str) -> Markup:
-    """A name that a narrow column may break behind its marks of punctuation."""
-    return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[-_./:])(?=.)", name))
+    """A name that a narrow column may break behind its marks of punctuation, and not inside a number."""
+    return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[_/:,])(?=.)|(?<=[-.])(?=\D)", name))
 
 
 def listed(items: list[str]) -> str:

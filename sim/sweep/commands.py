@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def sweep(
     scenario: Annotated[Path, typer.Argument(metavar="SCENARIO", help="such as scenarios/stress/conflict.yaml")],
-    over: Annotated[list[str], typer.Option(metavar="a.b=1,2,3", help="values of one key; repeat it for a grid")],
+    over: Annotated[list[str], typer.Option(metavar="a.b=1,2,3", help="values of one key; repeat it for a grid")] = [],  # noqa: B006 - typer reads the default
     seeds: Annotated[int, typer.Option(min=1, help="seeds for every point, from the scenario's own on")] = 5,
     sets: Annotated[list[str], typer.Option("--set", metavar="a.b=c", help="override one value; may be repeated")] = [],  # noqa: B006 - typer reads the default
     transport: Annotated[
@@ -34,6 +34,8 @@ def sweep(
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress, no notes")] = False,
 ) -> None:
     """Run the grid of all --over values and seeds side by side, into one table and one picture.
+
+    Without --over it runs the scenario with several seeds: `equiran report` then gives their means and intervals.
 
     Values are the inside of a YAML list: commas part them, but not inside {..}, [..] or quotes. A run that is done
     is not repeated: after Ctrl-C or a kill, or with more values or seeds, the same command goes on.
@@ -67,7 +69,7 @@ def sweep(
 
 def _folder(planned: "Plan") -> Path:
     """The same for the same keys, so that more values or seeds go on where fewer ended."""
-    keys = "-".join(re.sub(r"[^A-Za-z0-9._-]+", "_", axis.key) for axis in planned.axes)
+    keys = "-".join(re.sub(r"[^A-Za-z0-9._-]+", "_", axis.key) for axis in planned.axes) or "seeds"
     return Path("runs") / f"sweep-{planned.name}-{keys}"[:120]
 
 

@@ -19,6 +19,8 @@ _ELSEWHERE = {
     "schema": "it is the format, not a value",
 }
 _LABEL_CAP = 80
+_AS_IT_IS = "seeds"
+"""The one point of a sweep over seeds alone."""
 
 
 class Axis(NamedTuple):
@@ -37,12 +39,12 @@ class Point(NamedTuple):
     @property
     def title(self) -> str:
         """For people: `a.b=1, c=2`."""
-        return ", ".join(self.over)
+        return ", ".join(self.over) or _AS_IT_IS
 
     @property
     def label(self) -> str:
         """A folder's name: the title as far as files allow it, with a hash where it was cut or changed."""
-        text = ",".join(self.over)
+        text = ",".join(self.over) or _AS_IT_IS
         safe = re.sub(r"[^A-Za-z0-9._=,+-]+", "_", text)
         return text if safe == text and len(text) <= _LABEL_CAP else f"{safe[:_LABEL_CAP]}-{_hash(text)}"
 

@@ -34,10 +34,10 @@ class Series(NamedTuple):
 
 
 def draw(table: Table, title: str, path: Path) -> bool:
-    """Write the picture; False, and no file, where no run has a number to draw."""
+    """Write the picture; False, and no file, where nothing is swept but seeds, or no run has a number to draw."""
     fairness = "val_fairness_mean" if table.has("val_fairness_mean") else "fairness_mean"
     measures = [name for name in (fairness, "regret_mean") if table.has(name)]
-    if not measures:
+    if not (measures and table.axes):
         return False
     with style():
         panels = tuple(_panel(table, measure) for measure in measures)

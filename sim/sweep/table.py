@@ -35,6 +35,9 @@ SHOWN = {
 """On the terminal, where some run has the number."""
 
 
+_DECIMALS = 4
+
+
 class Row(NamedTuple):
     """One run. error: why it failed, and then no measure is known."""
 
@@ -58,7 +61,12 @@ class Mean(NamedTuple):
     spread: float | None
 
     def __str__(self) -> str:
-        return f"{self.mean:.4g}" if self.spread is None else f"{self.mean:.4g} ± {self.spread:.2g}"
+        """As many decimals as the spread leaves sure: its first digit, its second where the first is 1; at most four."""
+        if self.spread is None:
+            return f"{self.mean:.4g}"
+        first = f"{self.spread:.0e}"
+        places = min(_DECIMALS, max(0, -int(first[2:]) + (first[0] == "1"))) if self.spread else _DECIMALS
+        return f"{self.mean:.{places}f} ± {self.spread:.{places}f}"
 
 
 class Table(NamedTuple):
@@ -127,8 +135,7 @@ def shown(table: Table) -> list[dict[str, Any]]:
 def _point(table: Table, index: int, heads: Sequence[str]) -> dict[str, Any]:
     done = sum(row.point == index and row.error is None for row in table.rows)
     means = {title: table.mean(index, name) for name, title in SHOWN.items() if table.has(name)}
-    told = {title: "-" if mean is None else str(mean) for title, mean in means.items()}
-    return {**dict(zip(heads, table.by_key(index).values(), strict=True)), "seeds": done, **told}
+    return {**dict(zip(heads, table.by_key(index).values(), strict=True)), "seeds": done, **means}
 
 
 def as_dict(table: Table) -> dict[str, Any]:

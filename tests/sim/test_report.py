@@ -138,14 +138,12 @@ def test_runs_of_unlike_measures_are_not_ranked_by_fairness(tmp_path):
     """And what differs between them is named, in the sentence and below the title."""
     other = {"kind": "owo_fmtl", "alpha": 2.0, "u_min": 1.0, "u_max": 3.3}
     write_run(tmp_path / "one", name="one")
-    write_run(tmp_path / "two", name="two", gain=0.2, aggregator=other, rounds=2)
+    write_run(tmp_path / "two", name="two", gain=0.2, aggregator=other)
     page = Page(report.build([tmp_path / "one", tmp_path / "two"]).html.read_text())
     said = " ".join(page.words)
     assert "Fairness is not one measure here, as alpha, u_min, u_max or the users differ: it is not ranked." in said
     assert "Highest mean fairness" not in said
     assert "Highest utility of the worst user" in said
-    assert "The runs differ in rounds: compare them with care." in said
-    assert "2 to 6 rounds of" in said
 
 
 def test_findings_name_the_leader_and_warn_of_unequal_steps(compared):
@@ -160,9 +158,28 @@ def test_findings_name_the_leader_and_warn_of_unequal_steps(compared):
 
 
 def test_runs_that_differ_in_more_than_the_method_say_so(tmp_path):
-    write_run(tmp_path / "one", name="one", rounds=2)
-    write_run(tmp_path / "two", name="two", rounds=3)
-    assert "compare them with care" in compose([tmp_path / "one", tmp_path / "two"]).html
+    write_run(tmp_path / "one", name="one", seed=1)
+    write_run(tmp_path / "two", name="two", seed=2, gain=0.2)
+    assert "The runs differ in seed: compare them with care." in compose([tmp_path / "one", tmp_path / "two"]).html
+
+
+def test_runs_of_other_lengths_and_unfinished_ones_are_shown_and_not_ranked(tmp_path):
+    for name, gain, rounds in (("one", 1.0, 3), ("two", 0.5, 3), ("long", 0.1, 4), ("stopped", 0.1, 3)):
+        write_run(tmp_path / name, name=name, gain=gain, rounds=rounds)
+    path = tmp_path / "stopped" / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"status": "stopped"}))
+    made = compose([tmp_path / name for name in ("one", "two", "long", "stopped")])
+    said = " ".join(Page(made.html).words)
+    assert "The runs differ in rounds: compare them with care." in said
+    assert "3 to 4 rounds of" in said
+    assert "Bold: the highest of its line among finished runs as long as the first" in said
+    for sentence in re.findall(r"Highest [^.]*\d\.\d+[^.]*\.\d+", said):
+        assert "long" not in sentence
+        assert "stopped" not in sentence
+    marked = re.findall(r"<tr><th scope=\"row\">mean utility per user</th>(.*?)</tr>", made.html)[0].split("</td>")
+    assert [cell.startswith('<td class="best"') for cell in marked[:4]].index(True) in (0, 1)
+    assert {line["verdict"] for line in made.comparison if line["group"] == "long"} == {"another length"}
+    assert all(line["difference"] is None for line in made.comparison if line["group"] == "long")
 
 
 def test_the_use_of_a_gradient_cap_is_counted(tmp_path):

@@ -18,7 +18,7 @@ from sim.report.comparison import MEASURES, verdict
 from sim.report.estimates import Estimate, estimate
 from sim.report.folders import run_folders
 from sim.report.page import compose
-from sim.report.style import GLYPHS, MARKERS, run_colour, run_dash, run_marker
+from sim.report.style import GLYPHS, MARKERS, RUN_COLOURS, run_colour, run_dash, run_glyph, run_marker
 from sim.report.words import number
 
 EQUAL = {"kind": "constant", "alpha": 1.0, "u_min": 1.0, "u_max": 3.3}
@@ -148,6 +148,19 @@ def test_an_interval_by_hand() -> None:
     assert estimate([5.0]) == (5.0, None, None, 1)
 
 
+def test_an_interval_ends_where_the_number_does() -> None:
+    assert Estimate(0.9, 0.7, 1.1, 3).within(0.0, 1.0) == (0.9, 0.7, 1.0, 3)
+    assert Estimate(2.0, -1.0, 5.0, 3).within(0.0, None) == (2.0, 0.0, 5.0, 3)
+    assert Estimate(5.0, None, None, 1).within(0.0, 1.0) == (5.0, None, None, 1)
+
+
+def test_what_is_the_machines_gets_no_verdict(two) -> None:
+    _, _, made = two
+    found = {line["measure"]: line["verdict"] for line in made.comparison if line["verdict"] != "base"}
+    assert found["wall_seconds"] == found["slots_per_second"] == "of the machine"
+    assert "Of the machine: it is not the method's, and gets no verdict." in " ".join(Page(made.html).words)
+
+
 def test_ninety_five_of_a_hundred_intervals_hold_the_mean() -> None:
     rng = np.random.default_rng(1)
     found = [estimate(rng.normal(3.0, 2.0, 5).tolist()) for _ in range(2000)]
@@ -196,6 +209,11 @@ def test_shapes_alone_tell_forty_runs_apart() -> None:
     looks = [(run_dash(index), run_marker(index)) for index in range(40)]
     assert len({*looks}) == 40
     assert len({*MARKERS}) == len({*GLYPHS}) == len(MARKERS) == len(GLYPHS)
+
+
+def test_colours_and_shapes_tell_sixty_four_runs_apart() -> None:
+    assert len({(run_colour(index), run_glyph(index)) for index in range(64)}) == 64
+    assert [run_colour(index) for index in range(8)] == [*RUN_COLOURS]
 
 
 DEUTAN = ((0.367322, 0.860646, -0.227968), (0.280085, 0.672501, 0.047413), (-0.01182, 0.04294, 0.968881))

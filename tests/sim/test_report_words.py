@@ -8,6 +8,7 @@ from sim.report.words import breakable, seconds
 def test_a_name_may_be_broken_behind_its_punctuation_and_nowhere_else():
     assert breakable("a_b-c.d/e:") == "a_<wbr>b-<wbr>c.<wbr>d/<wbr>e:"
     assert breakable("plain") == "plain"
+    assert breakable("a.b=-0.05,c=1e-3") == "a.<wbr>b=-0.05,<wbr>c=1e-3"
 
 
 def test_a_name_stays_text():

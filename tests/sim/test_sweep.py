@@ -214,7 +214,32 @@ def test_words_stand_in_the_order_they_were_given() -> None:
 def test_the_terminal_shows_means_and_spreads() -> None:
     made = table([Axis("a.x", (1, 2)), Axis("b.x", (1,))], [[1.0, 3.0], [None, None]])
     assert shown(made) == [
-        {"a.x": "1", "b.x": "1", "seeds": 2, "fairness": "2 ± 1.4"},
-        {"a.x": "2", "b.x": "1", "seeds": 0, "fairness": "-"},
+        {"a.x": "1", "b.x": "1", "seeds": 2, "fairness": Mean(2.0, 2**0.5)},
+        {"a.x": "2", "b.x": "1", "seeds": 0, "fairness": None},
     ]
-    assert str(Mean(0.5, None)) == "0.5"
+
+
+@pytest.mark.parametrize(
+    ("mean", "spread", "said"),
+    [
+        (0.5, None, "0.5"),
+        (2.0, 2**0.5, "2.0 ± 1.4"),
+        (-0.007247, 0.0081, "-0.007 ± 0.008"),
+        (0.31321, 0.00142, "0.3132 ± 0.0014"),
+        (1.0, 8e-6, "1.0000 ± 0.0000"),
+        (1234.5, 12.3, "1234 ± 12"),
+        (0.5, 0.0, "0.5000 ± 0.0000"),
+    ],
+)
+def test_a_mean_has_the_decimals_that_its_spread_leaves_sure(mean: float, spread: float | None, said: str) -> None:
+    assert str(Mean(mean, spread)) == said
+
+
+def test_seeds_alone_are_a_sweep_of_one_point(tmp_path: Path) -> None:
+    scenario = runs.write(tmp_path, runs.kernel(rounds=2, slots=2))
+    done = sweep(scenario, "--seeds", 2, "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    assert [(row["seed"], row["status"]) for row in lines(tmp_path / "out")] == [("3", "done"), ("4", "done")]
+    assert {path.parent.name for path in (tmp_path / "out/runs").glob("*/*")} == {"seeds"}
+    assert str(tmp_path / "out/sweep.csv") in done.stdout
+    assert "sweep.png" not in done.stdout

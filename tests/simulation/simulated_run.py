@@ -168,7 +168,8 @@ class Rehearsal:
         design = replace(case(number).design, plan=replace(plan, patience=patience, absence=absence))
         self.case = replace(case(number), design=design)
         stops = stop_after is not None
-        self.weather = Rough(random, self.doom, mild=self.hopeless or stops, stops=stops)
+        hurried = stops or (self.hopeless and not absence.drops)
+        self.weather = Rough(random, self.doom, mild=self.hopeless or stops, hurried=hurried)
         self.edge = Edge(self.case, stop_after, stop_at, self.weather.delay())
         self.sessions = [self.case.session(k) for k in range(len(self.case.names))]
         self.failure: RunFailed | None = None

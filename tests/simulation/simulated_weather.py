@@ -16,14 +16,14 @@ _KEEPALIVE = 40.0
 class Rough:
     """Delays, cuts, silence and repetition; what `doom` says befalls one host, and it never comes back.
 
-    doomed_at: when it did, in virtual seconds. mild: everybody is quick, and soon knows of a cut. stops: the run is
-    asked to stop, and then waits for nobody who comes back late.
+    doomed_at: when it did, in virtual seconds. mild: everybody is quick, and soon knows of a cut. hurried: who comes
+    back late, after many cuts, ends the run.
     """
 
-    def __init__(self, random: Random, doom: tuple[str, Doom] | None, *, mild: bool, stops: bool):
+    def __init__(self, random: Random, doom: tuple[str, Doom] | None, *, mild: bool, hurried: bool):
         self._random = random
         self._pace = random.choice((1e-5, 1e-4, 1e-3, 1e-3 if mild else 1e-2))
-        self._cuts = random.choice((0, 1, 2, 4, 4 if mild else 8, 4 if stops else 20))
+        self._cuts = random.choice((0, 1, 2, 4, 4 if mild else 8, 4 if hurried else 20))
         self._whole = random.choice((0.0, 0.5, 1.0))
         self._often = random.choice((0.5, 1.0))
         self._again = random.choice((0.0, 0.0, 0.05, 0.3))
