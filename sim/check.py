@@ -129,9 +129,10 @@ def _keys(model: Model, node: Node, path: str) -> Iterator[Problem]:
     missing = [key for key, field in known.items() if field.is_required() and key not in node.value]
     for key, child in node.value.items():
         if key not in known and model.model_config.get("extra") != "allow":
-            meant = nearest(key, missing)
-            hint = did_you_mean(key, [meant] if meant else known) or f"; known here: {', '.join(known)}"
-            yield Problem(child.where, _join(path, key), f"unknown key{hint}")
+            meant = nearest(key, missing) or nearest(key, known)
+            hint = f'; did you mean "{meant}"?' if meant else f"; known here: {', '.join(known)}"
+            absent = meant if meant not in node.value else None
+            yield Problem(child.where, _join(path, key), f"unknown key{hint}", absent)
             missing = [name for name in missing if name != meant]
     for key in missing:
         yield Problem(node.where, _join(path, key), "is missing")

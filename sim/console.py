@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from edge_server.record import RoundRecord
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _WIDE = 64
 """Columns of a terminal from which on a bar has room for numbers beside it."""
+_QUIET = 10.0
+"""Seconds after which a run under way is told of where there is no bar."""
 _GAP, _FOLDED = 2, 10
 """Columns between those of a table, and to which text in one may be folded."""
 
@@ -79,6 +81,7 @@ class Screen:
         )
         self._task: TaskID | None = None
         self._slots = 0
+        self._told = 0.0
 
     @contextmanager
     def watching(self, interrupts: Interrupts) -> Iterator[Watcher]:
@@ -131,7 +134,7 @@ class Screen:
     def _on_start(self, name: str, rounds: int) -> None:
         if not self._console.is_terminal:
             self.note(f"{name}: {rounds} rounds")
-        self._slots = 0
+        self._slots, self._told = 0, perf_counter()
         self._task = self._progress.add_task(name, total=rounds, numbers="")
 
     def _on_round(self, record: RoundRecord) -> None:
@@ -143,6 +146,13 @@ class Screen:
         known = [v for v in (record.val_fairness, record.fairness) if not np.isnan(v)]
         fairness = f"fairness {known[0]:.3f}" if known else ""
         self._progress.update(self._task, advance=1, numbers=fairness + rate)
+        self._say_now_and_then(self._progress.tasks[self._task])
+
+    def _say_now_and_then(self, task: Task) -> None:
+        """Where there is no bar, how far it is."""
+        if not self._console.is_terminal and perf_counter() - self._told > _QUIET and not task.finished:
+            self._told = perf_counter()
+            self.note(f"{task.description}: {task.completed:.0f} of {task.total:.0f} rounds, {task.fields['numbers']}")
 
 
 def fail(text: str) -> None:

@@ -40,6 +40,18 @@ def override(root: Node, dotted: str, value: Node) -> Node:
     return _put(root, (), tuple(dotted.split(".")), value)
 
 
+def renamed(root: Node, dotted: str, key: str) -> Node:
+    """The tree with the last key of `dotted` called `key`; list items go by index."""
+    first, _, rest = dotted.partition(".")
+    if isinstance(root.value, list):
+        place = int(first)
+        return Node([*root.value[:place], renamed(root.value[place], rest, key), *root.value[place + 1 :]], root.where)
+    assert isinstance(root.value, dict)
+    if not rest:
+        return Node({key if name == first else name: child for name, child in root.value.items()}, root.where)
+    return Node({**root.value, first: renamed(root.value[first], rest, key)}, root.where)
+
+
 def _put(node: Node, done: Steps, rest: Steps, value: Node) -> Node:
     if not rest:
         return _carrying_scores(node, value) if done == AGGREGATOR else value

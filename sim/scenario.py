@@ -16,7 +16,7 @@ from sim.check import Rules, problems
 from sim.compression import Compression, Rounded
 from sim.cross import EVERYTHING, Here, cross_problems
 from sim.faults import Fault
-from sim.overrides import USER_CAP, UnknownPath, expanded, is_crowd, name_of, override, setting
+from sim.overrides import USER_CAP, UnknownPath, expanded, is_crowd, name_of, override, renamed, setting
 from sim.participation import Takes
 from sim.security import Security
 from sim.yaml_lines import Node, Problem, Unreadable, descendants, get, plain, read, where
@@ -168,10 +168,22 @@ def load(
     """
     root, found = opened(path, sets, {"seed": seed, "transport": transport}, over)
     root = _absolute(root, path.absolute().parent)
-    found += _problems(root, here)
+    meant, inside = _as_meant(root, here)
+    found += inside
     known = {(problem.path, problem.message) for problem in found}
-    found += [problem for entry in _entries(root) for problem in _entry_problems(root, entry, known, here)]
+    found += [problem for entry in _entries(meant) for problem in _entry_problems(meant, entry, known, here)]
     return _built(root, path, found)
+
+
+def _as_meant(root: Node, here: Here) -> tuple[Node, list[Problem]]:
+    """The tree with misspelt keys set right, and all that is wrong: with them, below them, and because of them."""
+    found = _problems(root, here)
+    while misspelt := [problem for problem in found if problem.meant and _there(root, problem.path)]:
+        for problem in misspelt:
+            root = renamed(root, problem.path, str(problem.meant))
+        known = {(problem.path, problem.message) for problem in found}
+        found += [problem for problem in _problems(root, here) if (problem.path, problem.message) not in known]
+    return root, found
 
 
 def opened(
@@ -276,6 +288,10 @@ def _built(root: Node, path: Path, found: Sequence[Problem]) -> Loaded:
     if users and is_crowd(users):
         tree["users"] = [plain(user) for user in expanded(users)]
     return Loaded(Scenario.model_validate(tree), path, root)
+
+
+def _there(root: Node, dotted: str) -> bool:
+    return get(root, *(int(step) if step.isdecimal() else step for step in dotted.split("."))) is not None
 
 
 def _line(problem: Problem) -> int:

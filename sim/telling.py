@@ -46,7 +46,7 @@ def warn(result: Result, screen: Screen) -> None:
             )
         share = one.summary["out_of_range_share"]
         if share is not None and share > _MANY:
-            screen.note(f"note: {one.name}: {share:.0%} of the utilities were outside [u_min, u_max]")
+            screen.note(f"note: {one.name}: {share:.0%} of the utilities were outside [u_min, u_max]; below u_min are many early in training")
 
 
 def tell(result: Result, *, as_json: bool) -> None:
@@ -99,7 +99,8 @@ def _standing(result: Result) -> str:
     last = (result, *result.compared)[-1]
     if result.status != "stopped":
         return result.status
-    return f"{last.name} stopped after {last.summary['rounds']} of {last.summary['rounds_planned']} rounds"
+    which = "" if last is result else f"{last.name} "
+    return f"{which}stopped after {last.summary['rounds']} of {last.summary['rounds_planned']} rounds"
 
 
 def _row(result: Result) -> dict[str, Any]:

@@ -39,11 +39,12 @@ class Node:
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong: where it is written, its dotted path, and what to do."""
+    """One thing that is wrong: where it is written, its dotted path, and what to do. meant: what a misspelt key is."""
 
     where: str
     path: str
     message: str
+    meant: str | None = None
 
     def __str__(self) -> str:
         return ": ".join(part for part in (self.where, self.path, self.message) if part)

@@ -61,7 +61,7 @@ class Mean(NamedTuple):
     spread: float | None
 
     def __str__(self) -> str:
-        """As many decimals as the spread leaves sure: its first digit, its second where the first is 1; at most four."""
+        """With the decimals that the spread leaves sure: to its first digit, or its second behind a 1; at most four."""
         if self.spread is None:
             return f"{self.mean:.4g}"
         first = f"{self.spread:.0e}"

@@ -1,11 +1,13 @@
 """How long parts that go on side by side still take, as a terminal that is none is told."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
 import sim.console
-from sim.console import Screen
+from edge_server.record import RoundRecord
+from sim.console import Interrupts, Screen
 
 
 @pytest.mark.parametrize(
@@ -24,3 +26,21 @@ def test_it_is_told_by_those_that_did_not_start_up(monkeypatch, capsys, at_once,
     lines = capsys.readouterr().err.splitlines()
     expected = ["" if left is None else f"; about {left} s left" for left in told]
     assert lines == [f"[{n}/{len(ends)}] run{left}" for n, left in enumerate(expected, start=1)]
+
+
+def test_a_run_is_told_of_every_ten_seconds(monkeypatch, capsys):
+    monkeypatch.setattr(sim.console, "perf_counter", lambda: 4.0 * len(rounds))
+    rounds: list[int] = []
+    record = replace(RoundRecord.empty(0, 5, 2), fairness=0.25)
+    with Screen(quiet=False).watching(Interrupts()) as watcher:
+        watcher.on_start("mine", 8)
+        for t in range(8):
+            rounds.append(t)
+            watcher.on_round(record)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(",")[0] for line in lines] == [
+        "mine: 8 rounds",
+        "mine: 3 of 8 rounds",
+        "mine: 6 of 8 rounds",
+    ]
+    assert all("fairness 0.250" in line for line in lines[1:])

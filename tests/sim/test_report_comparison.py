@@ -187,6 +187,19 @@ def test_a_folder_without_runs_says_what_is_missing(tmp_path: Path) -> None:
     assert "is not a run: manifest.json is missing" in told.stderr
 
 
+def test_a_report_may_go_elsewhere(two, tmp_path: Path) -> None:
+    folders, _, made = two
+    before = {folder: sorted(path.name for path in folder.iterdir()) for folder in folders}
+    told = CliRunner().invoke(app, ["report", *map(str, folders), "--out", str(tmp_path / "a b")])
+    assert (told.exit_code, told.stdout) == (0, f"{tmp_path}/a b/report.html\n")
+    assert {path.stem for path in (tmp_path / "a b").glob("*.png")} == {chart.key for chart in made.charts}
+    assert {folder: sorted(path.name for path in folder.iterdir()) for folder in folders} == before
+    assert f" --out '{tmp_path}/a b'" in " ".join(Page((tmp_path / "a b/report.html").read_text()).words)
+    (tmp_path / "file").touch()
+    refused = CliRunner().invoke(app, ["report", str(folders[0]), "--out", str(tmp_path / "file")])
+    assert (refused.exit_code, refused.stderr) == (2, f"--out {tmp_path}/file: this is a file, give a folder\n")
+
+
 def test_exports_hold_the_tables_unrounded(two, tmp_path: Path) -> None:
     folders, (ours, theirs), _ = two
     told = CliRunner().invoke(app, ["report", *map(str, folders), "--export", str(tmp_path), "--json"])

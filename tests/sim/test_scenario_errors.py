@@ -304,6 +304,20 @@ def test_an_error_of_the_base_is_not_repeated_by_its_comparisons(tmp_path: Path)
     assert len(errors(tmp_path, GOOD.replace("rounds: 4", "rounds: 0"))) == 1
 
 
+def test_what_is_wrong_below_a_misspelt_key_is_told_too_and_nothing_that_follows_from_it(tmp_path: Path) -> None:
+    text = (
+        GOOD.replace("  aggregator:\n", "  agregator:\n")
+        .replace("    u_min:", "    umin:")
+        .replace("- name: clean", "- nam: clean")
+    )
+    text += "  - {name: scaled, edge.aggregator.scale: mean}\n"
+    assert errors(tmp_path, text) == [
+        's.yaml:8: users.0.nam: unknown key; did you mean "name"?',
+        's.yaml:23: edge.agregator: unknown key; did you mean "aggregator"?',
+        's.yaml:26: edge.aggregator.umin: unknown key; did you mean "u_min"?',
+    ]
+
+
 def test_duplicate_comparison_names(tmp_path: Path) -> None:
     found = errors(tmp_path, GOOD + "  - {name: Equal, slots: 4}\n")
     assert found == ["s.yaml:32: compare.1.name: 'Equal' is already the name of a comparison"]
