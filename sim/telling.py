@@ -46,7 +46,8 @@ def warn(result: Result, screen: Screen) -> None:
             )
         share = one.summary["out_of_range_share"]
         if share is not None and share > _MANY:
-            screen.note(f"note: {one.name}: {share:.0%} of the utilities were outside [u_min, u_max]; below u_min are many early in training")
+            known = "below u_min are many early in training"
+            screen.note(f"note: {one.name}: {share:.0%} of the utilities were outside [u_min, u_max]; {known}")
 
 
 def tell(result: Result, *, as_json: bool) -> None:
