@@ -114,6 +114,8 @@ class Attendance:
         except OutOfOrder:
             del (self._answers if ask == self._asked else self._early)[k]
             self._last[k] = before
+            if not before:
+                del self._last[k]
             raise
         return receipt
 
