@@ -113,8 +113,9 @@ class Attendance:
             self._file_riding(Said(k, message, riding))
         except OutOfOrder:
             del (self._answers if ask == self._asked else self._early)[k]
-            self._last[k] = before
-            if not before:
+            if before:
+                self._last[k] = before
+            else:
                 del self._last[k]
             raise
         return receipt

@@ -19,13 +19,12 @@ class Estimate(NamedTuple):
     many: int
 
     def within(self, least: float | None, most: float | None) -> "Estimate":
-        """Cut at what the number can be: Student's t knows no bounds."""
+        """Cut at what the number can be, as Student's t knows no bounds; the mean stays inside, however rounded."""
         if self.low is None or self.high is None:
             return self
-        low, high = self.low, self.high
-        return self._replace(
-            low=low if least is None else max(low, least), high=high if most is None else min(high, most)
-        )
+        low = self.low if least is None else min(max(self.low, least), self.mean)
+        high = self.high if most is None else max(min(self.high, most), self.mean)
+        return self._replace(low=low, high=high)
 
 
 def estimate(values: Sequence[float]) -> Estimate | None:

@@ -35,7 +35,7 @@ SHOWN = {
 """On the terminal, where some run has the number."""
 
 
-_DECIMALS = 4
+_DECIMALS, _SMALL = 4, 1e-3
 
 
 class Row(NamedTuple):
@@ -61,9 +61,14 @@ class Mean(NamedTuple):
     spread: float | None
 
     def __str__(self) -> str:
-        """With the decimals that the spread leaves sure: to its first digit, or its second behind a 1; at most four."""
+        """With the decimals that the spread leaves sure: to its first digit, or its second behind a 1; at most four.
+
+        Small numbers, of which four would leave nothing, have four digits.
+        """
         if self.spread is None:
             return f"{self.mean:.4g}"
+        if self.spread < abs(self.mean) < _SMALL or abs(self.mean) < self.spread < _SMALL:
+            return f"{self.mean:.4g} ± {self.spread:.2g}"
         first = f"{self.spread:.0e}"
         places = min(_DECIMALS, max(0, -int(first[2:]) + (first[0] == "1"))) if self.spread else _DECIMALS
         return f"{self.mean:.{places}f} ± {self.spread:.{places}f}"

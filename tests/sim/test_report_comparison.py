@@ -152,6 +152,8 @@ def test_an_interval_ends_where_the_number_does() -> None:
     assert Estimate(0.9, 0.7, 1.1, 3).within(0.0, 1.0) == (0.9, 0.7, 1.0, 3)
     assert Estimate(2.0, -1.0, 5.0, 3).within(0.0, None) == (2.0, 0.0, 5.0, 3)
     assert Estimate(5.0, None, None, 1).within(0.0, 1.0) == (5.0, None, None, 1)
+    beyond = 1.0 + 2**-52
+    assert Estimate(beyond, 0.9, 1.1, 3).within(0.0, 1.0) == (beyond, 0.9, beyond, 3)
 
 
 def test_what_is_the_machines_gets_no_verdict(two) -> None:

@@ -229,6 +229,8 @@ def test_the_terminal_shows_means_and_spreads() -> None:
         (1.0, 8e-6, "1.0000 ± 0.0000"),
         (1234.5, 12.3, "1234 ± 12"),
         (0.5, 0.0, "0.5000 ± 0.0000"),
+        (3.12345e-5, 1.04e-5, "3.123e-05 ± 1e-05"),
+        (-1e-5, 4e-5, "-1e-05 ± 4e-05"),
     ],
 )
 def test_a_mean_has_the_decimals_that_its_spread_leaves_sure(mean: float, spread: float | None, said: str) -> None:
