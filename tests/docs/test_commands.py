@@ -13,10 +13,7 @@ from sim.scenario import load
 
 ELSEWHERE = {
     "make test": "it runs this",
-    ".venv/bin/equiran data fetch mnist": "downloads 55 MB",
-    ".venv/bin/equiran reproduce fig4 --quick": "needs MNIST",
     ".venv/bin/equiran reproduce * --seeds *": "hours; tests/sim/test_reproduce*.py have them in short",
-    ".venv/bin/equiran bench *": "minutes, on an idle machine; tests/sim/test_bench*.py have it in short",
     "export RAY_AUTH_MODE=token": "two machines: tests/contract/test_two_hosts.py",
     ".venv/bin/ray get-auth-token --generate": "two machines: tests/contract/test_two_hosts.py",
     ".venv/bin/ray start *": "two machines: tests/contract/test_two_hosts.py",
