@@ -8,8 +8,12 @@ READY_DEV := $(VENV)/.ready-dev
 READY_DOCS := $(VENV)/.ready-docs
 QUICKSTART := runs/quickstart-$(shell date +%Y%m%d-%H%M%S)
 export OMP_NUM_THREADS ?= 1
-# Many tests wait for processes: three at once keep two cores busy. A file stays whole; each process has one Ray for its files.
-TOGETHER := -n 3 --dist loadfile
+# Tests that share a Ray in one process, the others in another, whose words come last.
+define side_by_side
+@said=$$(mktemp); $(BIN)/pytest -m "$(1)" --ignore=tests/contract >$$said 2>&1 & others=$$!; \
+	$(BIN)/pytest -m "$(1)" tests/contract; contract=$$?; \
+	wait $$others; others=$$?; cat $$said; rm $$said; exit $$((others | contract))
+endef
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-all docs docs-test lint format bench results protos clean
@@ -22,11 +26,11 @@ run: $(READY)  ## install, run scenarios/quickstart.yaml, and make its report
 	$(BIN)/equiran report $(QUICKSTART)
 
 test: lint  ## tests, lint, types and import contracts
-	$(BIN)/pytest $(TOGETHER) -m "not slow and not alone"
+	$(call side_by_side,not slow and not alone)
 	$(BIN)/pytest -m "not slow and alone"
 
 test-all: lint  ## the same, and the slow reproductions
-	$(BIN)/pytest $(TOGETHER) -m "not alone"
+	$(call side_by_side,not alone)
 	$(BIN)/pytest -m alone
 
 docs: $(READY_DOCS)  ## the pages as a site that needs no network, site/index.html

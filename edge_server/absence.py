@@ -1,24 +1,49 @@
 """What becomes of a slot without some of its users, and which slots went on without whom."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 HERE, AWAY, NO_FEATURES, NO_ANSWER = range(4)
 """Codes in `RoundRecord.left_out`: a user was not left out; was not asked; did not give its features in time, or its
 feedback or report."""
 
 
+Place = tuple[int, int]
+"""A slot: its round, and its number there; slot m is the validation."""
+
+
+class Return(NamedTuple):
+    """User k began anew before slot `at`, as a process that knew what the one before it had known before slot `of`."""
+
+    at: Place
+    k: int
+    of: Place
+
+
 @dataclass(frozen=True)
 class Log:
     """Whom earlier slots went on without, so that they can be gone through again to the same bits.
 
-    rounds: how many are known, from the first. entries: (round, slot, user k, code), slot m for the validation.
+    rounds: how many are known, from the first. entries: (round, slot, user k, code). returns: who began anew.
     """
 
     rounds: int = 0
     entries: tuple[tuple[int, int, int, int], ...] = ()
+    returns: tuple[Return, ...] = ()
+
+    def back_to(self, at: Place) -> Mapping[int, Place]:
+        """To which slot's state users go back before this one."""
+        return self._by_place.get(at, {})
+
+    @cached_property
+    def _by_place(self) -> dict[Place, dict[int, Place]]:
+        found: dict[Place, dict[int, Place]] = defaultdict(dict)
+        for at, k, of in self.returns:
+            found[at][k] = of
+        return found
 
     def left_out(self, t: int, i: int, code: int) -> frozenset[int]:
         """Users with this code in slot i of round t."""

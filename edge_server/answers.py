@@ -9,10 +9,11 @@ from protos.sender import Sender
 
 
 def welcome(plan: RunPlan, k: int) -> pb.EdgeMessage:
-    """Answers user k's Join: the run's size; what is asked first is yet to be said."""
+    """Answers user k's Join: the run's size, and what it will want back; what is asked first is yet to be said."""
     shape = plan.users[k].output_shape
-    sizes = pb.Welcome(protocol=PROTOCOL, rounds=plan.rounds, slots=plan.slots, output_shape=shape)
-    return pb.EdgeMessage(welcome=sizes)
+    remember = [pb.Key(round=t, slot=i) for t, i in plan.wanted_back(k)]
+    said = pb.Welcome(protocol=PROTOCOL, rounds=plan.rounds, slots=plan.slots, output_shape=shape, remember=remember)
+    return pb.EdgeMessage(welcome=said)
 
 
 def serving(t: int, i: int, outputs: Tensor, sender: Sender, closed: pb.EdgeMessage | None) -> pb.EdgeMessage:
@@ -40,6 +41,12 @@ def round_end(t: int, *, here: bool, last: bool) -> pb.EdgeMessage:
 def asking() -> pb.EdgeMessage:
     """Asks a user that was not in the slot that is over; what, is yet to be said."""
     return pb.EdgeMessage(asked=pb.Next())
+
+
+def leave(answer: pb.Next) -> None:
+    """Tells to leave in the place of what was asked."""
+    answer.ask = pb.Next.LEAVE
+    answer.ClearField("key")
 
 
 def closing(t: int, i: int, rejected: pb.Rejected | None, gradient: Tensor | None, sender: Sender) -> pb.EdgeMessage:

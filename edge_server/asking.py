@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping
 
 from edge_server.absence import AWAY
-from edge_server.answers import asking
+from edge_server.answers import asking, leave
 from edge_server.attendance import Attendance, Kind
 from edge_server.judge import Judge
 from edge_server.plan import RunPlan
@@ -89,6 +89,7 @@ class Asking:
     def word(self, answer: pb.Next, k: int, t: int, i: int) -> None:
         """Says in `answer` what user k is to do in slot i, or for the validation, of a run that goes on."""
         attendance, in_slot = self._attendance, i < self._plan.slots
+        self.recall(answer, k, t, i)
         comes = in_slot and k in attendance.ahead and k in self.spoke
         if comes or k not in self._next or (not self.stopping and attendance.has_answered(k)):
             answer.ask = pb.Next.WAIT
@@ -96,15 +97,31 @@ class Asking:
         answer.ask = pb.Next.FEATURES if in_slot else pb.Next.VALIDATION
         answer.key.round, answer.key.slot = t, i
 
+    def recall(self, answer: pb.Next, k: int, t: int, i: int) -> None:
+        """Says in `answer` that user k goes back to an earlier state before slot i, where it does."""
+        if back := self._plan.back_to(t, i).get(k):
+            answer.back_to.round, answer.back_to.slot = back
+            self._post.forget(k)
+
     def others(self, here: frozenset[int], t: int, i: int) -> None:
-        """Asks those from whom something is wanted, and who were not `here` in the slot that is over."""
-        for k in sorted(self._attendance.asked - here):
+        """Tells those who were not `here` in the slot that is over what is wanted of them, and those who go back."""
+        for k in sorted(self._attendance.asked.union(self._plan.back_to(t, i)) - here):
             message = asking()
+            self.word(message.asked, k, t, i)
             if self.stopping:
-                message.asked.ask = pb.Next.LEAVE
-            else:
-                self.word(message.asked, k, t, i)
+                leave(message.asked)
             self._post.send(k, message)
+
+    def lacks(self, k: int) -> bool:
+        """The slot waits for features, and user k could be one more who gives them."""
+        return self._too_few and not self._attendance.has_answered(k)
+
+    def ask_anew(self, k: int) -> None:
+        """Asks user k, which the slot waits for, or might."""
+        if k in self._attendance.asked:
+            self._ask(k)
+        else:
+            self.make_up({k})
 
     def make_up(self, users: Iterable[int]) -> None:
         """Asks those of `users` who can be asked, too, while too few take part in the slot that waits for features."""
@@ -117,6 +134,13 @@ class Asking:
                     self._waiting.look()
                 else:
                     self._ask(k)
+
+    @property
+    def lacks_feedback(self) -> bool:
+        """The slot waits for feedback that only who was lost could give."""
+        attendance = self._attendance
+        waits = attendance.in_slot and attendance.what == "feedback" and not attendance.closed
+        return waits and len(attendance.asked - self._lost.keys()) < self._plan.absence.min_users
 
     @property
     def _too_few(self) -> bool:

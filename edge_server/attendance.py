@@ -78,6 +78,12 @@ class Attendance:
         """User k's stream is over."""
         self.present.discard(k)
 
+    def renew(self, k: int) -> None:
+        """User k is here, and has forgotten what it said, and what it was asked for."""
+        self.join(k)
+        for known in (self.owing, self._early, self._spare, self._last):
+            known.pop(k, None)
+
     def expect(self, ask: Ask, users: Iterable[int]) -> None:
         """From now on `ask` from `users` is what counts; what came early is filed, the rest is forgotten.
 

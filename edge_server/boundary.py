@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from edge_server.aggregators.base import State
+from edge_server.door import Door
 from edge_server.outer import OuterLoop, OwnOuter
 from edge_server.parameter_free import Learner
 from edge_server.state import Flat, flattened, require_all, restored
@@ -35,11 +36,11 @@ class Remembered:
 
 @dataclass(frozen=True)
 class Boundary:
-    """The edge before a slot. Until its round goes on nothing in it changes but `tally`, and `residuals`, of which
-    `known` count.
+    """The edge before a slot. Until its round goes on nothing in it changes but `tally`, `door`, and `residuals`, of
+    which `known` count.
 
     owed: what feature gradients owe, by user. strikes [2, K]: the rejections of each user before the round, and so far.
-    tally: what it counts. under_way: what the slots before it left in the same round.
+    tally: what it counts. door: who began anew. under_way: what the slots before it left in the same round.
     """
 
     round: int
@@ -50,6 +51,7 @@ class Boundary:
     owed: Mapping[str, Tensor]
     strikes: Sequence[Sequence[int]]
     tally: Tally
+    door: Door
     under_way: Callable[[], Flat] = dict
 
     def state(self) -> Flat:
@@ -57,7 +59,8 @@ class Boundary:
         residuals = torch.tensor(self.residuals[: self.known], dtype=torch.float64)
         lists = {_RESIDUALS: residuals, STRIKES: torch.tensor(self.strikes, dtype=torch.int64)}
         owed = {_OWED + user: values for user, values in self.owed.items()}
-        return flattened(self.remembered, _EDGE) | lists | owed | self.tally.state() | self.under_way()
+        cell = owed | self.tally.state() | self.door.state()
+        return flattened(self.remembered, _EDGE) | lists | cell | self.under_way()
 
 
 class Keeper(NamedTuple):

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edge_server.absence import AWAY, HERE, NO_ANSWER, NO_FEATURES
-from edge_server.answers import round_end, welcome
+from edge_server.absence import AWAY, HERE, NO_ANSWER, NO_FEATURES, Place
+from edge_server.answers import leave, round_end, welcome
 from edge_server.asking import Asking
-from edge_server.attendance import Attendance, Kind, Receipt, Refused, Said
+from edge_server.attendance import Attendance, Kind, OutOfOrder, Receipt, Refused, Said
 from edge_server.conversation import Conversation, Line
+from edge_server.door import Door
 from edge_server.judge import Judge, RunFailed
 from edge_server.messages import (
     BadField,
@@ -37,6 +38,7 @@ from edge_server.tally import Tally
 from edge_server.waiting import Waiting
 from protos import edge_pb2 as pb
 
+_OVER = "the run ended before this process could take part in a slot"
 _CODES = {"features": NO_FEATURES, "feedback": NO_ANSWER, "report": NO_ANSWER}
 
 Tensors = Sequence[Tensor | None]
@@ -62,7 +64,7 @@ class Cell:
         self.tell = on_event
         self._stop = stop
         self._attendance = Attendance([user.name for user in plan.users], plan.slots)
-        self.post = Post(plan)
+        self.post, self.door = Post(plan), Door()
         self._judge = Judge(plan, on_event)
         self._judge.at = (plan.first, plan.first_slot)
         self._left: set[int] = set()
@@ -81,14 +83,14 @@ class Cell:
         join = read_join(data, self.plan)
         k = self._attendance.find(join.user)
         if k in self.post.conversations:
-            self._take_back(k, join, line)
+            self._return(k, join, line)
             return k
         if join.heard:
             raise Refused("FAILED_PRECONDITION", f"user {join.user!r} comes back, but it was never here")
         self._attendance.join(k)
         if join.sends_ahead:
             self._attendance.ahead.add(k)
-        self.post.conversations[k] = Conversation(join.user, join.incarnation, line)
+        self.post.conversations[k] = Conversation(join, line)
         self.tell({"event": "join", "user": join.user})
         message = welcome(self.plan, k)
         self._asking.word(message.welcome.next, k, self.plan.first, self.plan.first_slot)
@@ -97,12 +99,54 @@ class Cell:
             self.waiting.wake()
         return k
 
-    def _take_back(self, k: int, join: pb.Join, line: Line) -> None:
-        """User k goes on over another stream. Raises Refused."""
+    def _return(self, k: int, join: pb.Join, line: Line) -> None:
+        """User k comes back. Raises Refused."""
         if k in self._expelled:
             raise Refused("FAILED_PRECONDITION", f"user {join.user!r} may not come back: {self._expelled[k]}")
         if join.sends_ahead != (k in self._attendance.ahead):
             raise Refused("INVALID_ARGUMENT", f"user {join.user!r} comes back with another sends_ahead")
+        if self.door.take_back(k, join, line):
+            return
+        if join.process > self.post.conversations[k].process:
+            self._begin_anew(k, join, line)
+        else:
+            self._take_back(k, join, line)
+
+    def _begin_anew(self, k: int, join: pb.Join, line: Line) -> None:
+        """A later process of user k, which has forgotten what the last one knew, is to be let in. Raises Refused."""
+        if not self.takes_anew():
+            raise Refused("FAILED_PRECONDITION", f"user {join.user!r} begins anew, but the run waits for what it knew")
+        if (join.begins.round, join.begins.slot) > self._judge.at:
+            raise Refused("INVALID_ARGUMENT", f"user {join.user!r} begins with its state of a slot that is to come")
+        if old := self.post.conversations[k].replaced_by(join):
+            self.lose(k, "another process of its own took its place", old)
+        self.door.knock(k, join, line)
+        if self._asking.lacks(k):
+            self._let_in(k, self._judge.at)
+            self._asking.ask_anew(k)
+
+    def _let_in(self, k: int, at: Place) -> None:
+        """User k, at the door, takes part from slot `at` on."""
+        conversation, back = self.door.let_in(k, at)
+        for known in (self._riding, self._opened, self._lost):
+            known.pop(k, None)
+        self._attendance.renew(k)
+        self.post.begin(k, conversation)
+        message = welcome(self.plan, k)
+        message.welcome.next.ask = pb.Next.WAIT
+        self.post.send(k, message)
+        (t, i), (of_t, of_i) = at, back.of
+        place = {"round": t, "slot": i, "of_round": of_t, "of_slot": of_i}
+        self.tell({"event": "began_anew", "user": self.plan.users[k].name, **place})
+
+    def _open_door(self, at: Place, without: frozenset[int] = frozenset()) -> None:
+        """Lets in who waits, before slot `at`; without: those of whom something is still to be told."""
+        for k in self.door.here:
+            if k not in without:
+                self._let_in(k, at)
+
+    def _take_back(self, k: int, join: pb.Join, line: Line) -> None:
+        """User k goes on over another stream. Raises Refused."""
         missed = self.post.conversations[k].resume(join, line)
         self._attendance.join(k)
         self._lost.pop(k, None)
@@ -112,6 +156,8 @@ class Cell:
     def receive(self, k: int, data: bytes) -> None:
         """Take one message of user k. Raises OutOfOrder or Refused if it makes k's stream meaningless."""
         message = parse(data)
+        if self.door.waits(k):
+            raise OutOfOrder(f"user {self.plan.users[k].name!r} speaks before it is let in")
         if message.HasField("leave") and self._attendance.leaving:
             require_hash(message.leave)
         conversation = self.post.conversations[k]
@@ -159,6 +205,9 @@ class Cell:
 
         for_good: it may not come back. A line that another one has taken the place of loses nobody.
         """
+        if self.door.lose(k, line):
+            self._expelled |= {k: why} if for_good else {}
+            return
         conversation = self.post.conversations[k]
         if not conversation.is_on(line):
             return
@@ -192,6 +241,17 @@ class Cell:
     def stopping(self) -> bool:
         """Everybody was told to leave."""
         return self._asking.stopping
+
+    def takes_anew(self) -> bool:
+        """Whether a process may be let in that does not know how the last slots went: they go on without its users.
+
+        Raises Refused where none is to come.
+        """
+        if not self.plan.absence.drops_in(self._judge.at[0]):
+            return False
+        if self._attendance.leaving:
+            raise Refused("FAILED_PRECONDITION", _OVER)
+        return not self._asking.lacks_feedback
 
     @property
     def wanted_to_stop(self) -> bool:
@@ -271,6 +331,8 @@ class Cell:
         """
         self._asking.stopping = self._stop()
         here = self._asking.turns.here
+        if not self.stopping:
+            self._open_door((t, i + 1), without=here)
         self._asking.after_slot(t, i)
         rejected = self._judge.take()
         for k in sorted(here):
@@ -290,7 +352,7 @@ class Cell:
         if not self.stopping:
             return (self.post.hold if k in self._riding else self.post.send)(k, message)
         size = message.ByteSize()
-        answer.CopyFrom(pb.Next(ask=pb.Next.LEAVE))
+        leave(answer)
         self.post.send(k, message)
         return size
 
@@ -316,12 +378,17 @@ class Cell:
         stop: the run is to stop here, as after its last round.
         """
         self._asking.stopping = self.stopping or stop
+        if not self.stopping and t + 1 < self.plan.rounds:
+            self._open_door((t + 1, 0))
         last = self._asking.after_round(t)
         for k in range(len(self.plan.users)):
-            self.post.send(k, round_end(t, here=k in self._asking.turns.here, last=last))
+            message = round_end(t, here=k in self._asking.turns.here, last=last)
+            self._asking.recall(message.round_end.next, k, t + 1, 0)
+            self.post.send(k, message)
 
     async def farewell(self) -> list[bytes]:
         """Wait for every Leave; SHA-256 of each user's parameters, in scenario order; empty of one that is lost."""
+        self.door.close(Refused("FAILED_PRECONDITION", _OVER))
         self.waiting.begin_farewell()
         hashes = [b""] * len(self.plan.users)
         for k, message, _ in await self._gather():

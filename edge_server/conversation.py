@@ -5,6 +5,9 @@ from typing import NamedTuple, Protocol
 from edge_server.attendance import Refused
 from protos import edge_pb2 as pb
 
+_Epoch = tuple[int, int]
+"""Which process of a user, and which stream of it."""
+
 
 class Line(Protocol):
     """The way to one user."""
@@ -25,15 +28,15 @@ class _Message(NamedTuple):
 
 
 class Conversation:
-    """One user's. taken: how many of its messages the edge has taken in; Joins are not counted.
+    """One user's, with one process. taken: how many of its messages the edge has taken in; Joins are not counted.
 
     The edge counts its own, too, `Resumed` aside, and keeps those that the user may not have heard. They are few: an
     answer shows that the user has heard what was asked, and of two ends of rounds in a row the last one says it all.
     """
 
-    def __init__(self, name: str, incarnation: int, line: Line):
-        self.taken = 0
-        self._name, self._incarnation = name, incarnation
+    def __init__(self, join: pb.Join, line: Line):
+        self.taken, self.process = 0, join.process
+        self._name, self._incarnation = join.user, join.incarnation
         self._line: Line | None = line
         self._sent = self._proven = 0
         self._unproven: list[_Message] = []
@@ -70,16 +73,37 @@ class Conversation:
         """The user cannot be reached until it is back."""
         self._line = None
 
+    @property
+    def _epoch(self) -> _Epoch:
+        return self.process, self._incarnation
+
+    @property
+    def is_here(self) -> bool:
+        """The user can be reached."""
+        return self._line is not None
+
+    def end(self, error: Refused) -> None:
+        """Its stream, if there is one, ends with this status."""
+        if self._line is not None:
+            self._line.end(error)
+
+    def replaced_by(self, join: pb.Join) -> Line | None:
+        """A later process of the user goes on in the place of this one, whose line this gives. Raises Refused."""
+        self._require_next(join)
+        if join.heard:
+            raise Refused("INVALID_ARGUMENT", f"user {self._name!r} begins anew, but has heard {join.heard} messages")
+        self.end(self._stale(self._epoch, _epoch(join)))
+        return self._line
+
     def resume(self, join: pb.Join, line: Line) -> int:
         """Goes on over `line`: says what the user has not heard, and returns how much. Raises Refused.
 
         A stream that is still there is one of the user's past: it ends.
         """
-        self._require_next(join.incarnation)
+        self._require_next(join)
         self._require_memory(join.heard)
         missed = self._counted_on(join.heard)
-        if self._line is not None:
-            self._line.end(stale(self._name, self._incarnation, join.incarnation))
+        self.end(self._stale(self._epoch, _epoch(join)))
         self._incarnation, self._line = join.incarnation, line
         if join.heard:
             resumed = pb.Resumed(taken=self.taken, before=join.heard)
@@ -95,12 +119,16 @@ class Conversation:
         self._unproven, self._sent = [*known, *missed], heard + len(missed)
         return missed
 
-    def _require_next(self, incarnation: int) -> None:
+    def _require_next(self, join: pb.Join) -> None:
         """Raises Refused unless the user counts on: two processes of one name would answer for each other."""
-        if incarnation == self._incarnation and self._line is not None:
+        if _epoch(join) == self._epoch and self._line is not None:
             raise Refused("ALREADY_EXISTS", f"user {self._name!r} has joined already")
-        if incarnation <= self._incarnation:
-            raise stale(self._name, incarnation, self._incarnation)
+        if _epoch(join) <= self._epoch:
+            raise self._stale(_epoch(join), self._epoch)
+
+    def _stale(self, old: _Epoch, new: _Epoch) -> Refused:
+        reason = f"stale epoch: incarnation {_said(old)} of user {self._name!r}, the edge knows {_said(new)}"
+        return Refused("FAILED_PRECONDITION", reason)
 
     def _require_memory(self, heard: int) -> None:
         """Raises Refused unless the user goes on from where it was: what it has forgotten is not said again."""
@@ -121,7 +149,10 @@ def _asks(message: pb.EdgeMessage) -> bool:
     return following.ask in (pb.Next.FEATURES, pb.Next.VALIDATION)
 
 
-def stale(name: str, incarnation: int, known: int) -> Refused:
-    """For a stream or a process that another one of the same name has taken the place of."""
-    reason = f"stale epoch: incarnation {incarnation} of user {name!r}, the edge knows {known}"
-    return Refused("FAILED_PRECONDITION", reason)
+def _epoch(join: pb.Join) -> _Epoch:
+    return join.process, join.incarnation
+
+
+def _said(epoch: _Epoch) -> str:
+    process, incarnation = epoch
+    return f"{incarnation}{f' of process {process}' if process else ''}"

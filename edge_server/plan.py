@@ -1,6 +1,7 @@
 """What the edge expects of a run before it starts: who takes part, and how large every message may be."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -8,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from edge_server.absence import WAITING, Absence
+from edge_server.absence import WAITING, Absence, Place
 from edge_server.participation import Draw, Mask
 from protos.codings import WHOLE, Codings
 from protos.frames import largest_frame
@@ -125,6 +126,17 @@ class RunPlan:
         """[m, K]: who takes part in each slot of this round."""
         there = np.array(self.present(round_))
         return np.stack([self.in_slot(there, round_, slot) for slot in range(self.slots)])
+
+    def back_to(self, t: int, i: int) -> Mapping[int, Place]:
+        """To which slot's state users go back before this one; in what they kept before `first` they had done so."""
+        back = self.absence.log.back_to((t, i))
+        return {k: of for k, of in back.items() if of >= (self.first, self.first_slot)} if back else back
+
+    def wanted_back(self, k: int) -> list[Place]:
+        """Slots whose states user k goes back to, in the rest of the run."""
+        return sorted(
+            {of for _, who, of in self.absence.log.returns if who == k and of >= (self.first, self.first_slot)}
+        )
 
     @property
     def slot_by_slot(self) -> bool:

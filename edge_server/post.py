@@ -30,6 +30,15 @@ class Post:
         """Bytes of the message, which is on its way."""
         return self.conversations[k].send(message)
 
+    def begin(self, k: int, conversation: Conversation) -> None:
+        """User k is talked to anew."""
+        self.conversations[k] = conversation
+        self.forget(k)
+
+    def forget(self, k: int) -> None:
+        """Nothing is owed to user k any more, which goes back to an earlier state."""
+        self._returns[k].owed = None
+
     def closing(self, k: int, t: int, i: int, rejected: pb.Rejected | None, gradient: Tensor | None) -> pb.EdgeMessage:
         """What ends slot i for user k, as `answers.closing`; what comes next is still to be said."""
         return closing(t, i, rejected, gradient, self._returns[k])

@@ -1,9 +1,10 @@
 """The reception on a socket: users introduce themselves before the run, and stand by beside it to keep their state."""
 
 import asyncio
+import math
 from abc import ABC, abstractmethod
 from asyncio import FIRST_COMPLETED, Event, Future, Task
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -138,17 +139,24 @@ class WaitingRoom(_Desk):
 class Beside(_Desk):
     """Beside the run: tells its terms, and has all users keep their state together.
 
-    run: its id, of which `plan` is an attempt. on_new: told of a user whose process is not the one that it was.
+    run: its id, of which `plan` is an attempt. on_new: told of a user whose process is not the one that it was; whether
+    the run goes on with it, and is not taken back.
     """
 
-    def __init__(self, reception: Reception, guard: Guard, run: str, plan: RunPlan, on_new: Callable[[str], None]):
+    def __init__(
+        self,
+        reception: Reception,
+        guard: Guard,
+        run: str,
+        plan: RunPlan,
+        on_new: Callable[[str], bool],
+    ):
         super().__init__(guard, plan.patience)
         self._reception, self._plan, self._on_new = reception, plan, on_new
-        self._first: Place = (plan.first, plan.first_slot)
-        self._terms = pb.Terms(
-            run=run, output_shape=plan.users[0].output_shape, first=_key(self._first), attempt=plan.run
-        )
+        self._last: Place = (plan.first, plan.first_slot)
+        self._terms = pb.Terms(run=run, output_shape=plan.users[0].output_shape, attempt=plan.run)
         self._processes: dict[str, str] = {}
+        self._numbers: dict[str, int] = {}
         self._streams: dict[int, _Stream] = {}
         self._answers: dict[int, pb.Kept] = {}
         self._news = Event()
@@ -160,12 +168,14 @@ class Beside(_Desk):
         said = stream.said
         self._reception.check(said)
         self._require_free(said)
-        if new := [user for user in names_in(said) if self._processes.get(user, said.process) != said.process]:
+        new = [user for user in names_in(said) if self._processes.get(user, said.process) != said.process]
+        if new:
             self._require_way_back(new[0], said)
-            self._on_new(new[0])
+        if new and not self._on_new(new[0]):
             await asyncio.wait([self._over])
         else:
             self._require_place(said)
+            self._numbers.setdefault(said.process, self._number(new))
             await self._stand_by(stream)
         if self._over.done() and self._over.result():
             await stream.write(pb.FromEdge(again=pb.Again()))
@@ -179,22 +189,30 @@ class Beside(_Desk):
                 other.ending.supersede(Refused("FAILED_PRECONDITION", "another stream of this process took its place"))
 
     def _require_way_back(self, user: str, said: pb.Introduction) -> None:
-        """The run may be taken back for a process that does not know what the one before it knew. Raises Refused."""
+        """A process may come that does not know what the one before it knew. Raises Refused."""
         self._reception.require_state(said)
-        if self._plan.absence.policy != "wait":
-            told = f"user {user!r} was lost, and the run goes on without it: on_user_failure is not wait"
-            raise Refused("FAILED_PRECONDITION", f"{told}; it can come back when the edge is started with --resume")
+        if self._numbers.get(said.process, math.inf) < self._numbers[self._processes[user]]:
+            raise Refused("FAILED_PRECONDITION", f"stale epoch: a later process of user {user!r} has taken its place")
+        if self._plan.absence.policy == "fail":
+            raise Refused("FAILED_PRECONDITION", f"user {user!r} was lost, and the run ends by it")
 
     def _require_place(self, said: pb.Introduction) -> None:
-        """Raises Refused unless these users have their state from where the run goes on."""
-        if self._first != START and self._first not in places_in(said):
-            told = f"no state before round {self._first[0]}, slot {self._first[1]}, where the run goes on"
+        """Raises Refused unless these users know how the run goes on, or have their state from where it was kept."""
+        known = all(self._processes.get(user) == said.process for user in names_in(said))
+        if not known and self._last != START and self._last not in places_in(said):
+            told = f"no state before round {self._last[0]}, slot {self._last[1]}, where the run goes on"
             raise Refused("FAILED_PRECONDITION", f"{', '.join(map(repr, names_in(said)[:5]))}: {told}")
+
+    def _number(self, new: Sequence[str]) -> int:
+        """Of a process that was not here before: higher than those whose users it is, if it came anew."""
+        return 1 + max(self._numbers.values()) if new else 0
 
     async def _stand_by(self, stream: _Stream) -> None:
         place = id(stream.context)
         self._processes |= dict.fromkeys(names_in(stream.said), stream.said.process)
-        await stream.write(pb.FromEdge(terms=self._terms))
+        terms = pb.Terms(first=_key(self._last), process=self._numbers[stream.said.process])
+        terms.MergeFrom(self._terms)
+        await stream.write(pb.FromEdge(terms=terms))
         self._streams[place] = stream
         hearing = asyncio.create_task(self._hear(place, stream))
         waiting: list[Future[Any]] = [hearing, self._over]
@@ -244,6 +262,7 @@ class Beside(_Desk):
         why = next((why for place, stream in streams.items() if (why := self._failure(place, stream, at))), "")
         if not why:
             self._reception.places.append(at)
+            self._last = at
         return why
 
     def _failure(self, place: int, stream: _Stream, at: Place) -> str:

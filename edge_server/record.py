@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_server.absence import HERE
+from edge_server.absence import HERE, Return
 
 Floats = NDArray[np.float64]
 Event = dict[str, Any]
@@ -94,11 +94,11 @@ class RoundRecord:
 
     loss, utility, weight [m, K]; weight is -w as applied: |w|, but below 0 where a rule steps against a user. bytes_up,
     bytes_down [m, K] in bytes. t_slot, t_edge [m] and t_user [m, K] in seconds. status [m, K]: index into STATUS.
-    left_out [m+1, K]: whom slots, and the validation, went on without, as in `absence`. val_loss, val_accuracy [K]: on
-    theta_{m+1}. held_back [K]: slots in which a robust rule cut the user's contribution or left it out; NaN without
-    such a rule, or where it goes by coordinate. feedback [5, K]: messages, by CONTRIBUTIONS. eta: the inner step; of
-    the last slot, where it is learned. pull: the learned s that placed x. dual_gap, primal_regret, drift:
-    `edge_server.certificate`.
+    left_out [m+1, K]: whom slots, and the validation, went on without, as in `absence`. returns: who began anew.
+    val_loss, val_accuracy [K]: on theta_{m+1}. held_back [K]: slots in which a robust rule cut the user's contribution
+    or left it out; NaN without such a rule, or where it goes by coordinate. feedback [5, K]: messages, by
+    CONTRIBUTIONS. eta: the inner step; of the last slot, where it is learned. pull: the learned s that placed x.
+    dual_gap, primal_regret, drift: `edge_server.certificate`.
     """
 
     round: int
@@ -131,6 +131,7 @@ class RoundRecord:
     drift: float = np.nan
     gradient_norm: float = 0.0
     capped: int = 0
+    returns: tuple[Return, ...] = ()
     trace: Trace | None = None
     radio: RadioRecord | None = None
     leaks: Leaks | None = None

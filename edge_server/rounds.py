@@ -164,7 +164,7 @@ class Rounds:
     def _mark(self, t: int, i: int = 0, under_way: Callable[[], Flat] = dict) -> Boundary:
         residuals, cell = self.scorer.residuals, self.cell
         strikes = cell.strikes if i else (cell.strikes[1], cell.strikes[1])
-        of_cell = cell.post.owed, strikes, cell.tally
+        of_cell = cell.post.owed, strikes, cell.tally, cell.door
         self.boundary = Boundary(t, i, self._remembered, residuals, len(residuals), *of_cell, under_way)
         return self.boundary
 
@@ -341,6 +341,7 @@ class Rounds:
                 "raise `deadline` if they were late"
             )
         self.scorer.score(record, hindsight)
+        record.returns = self.cell.door.take()
         record.leaks = None if self.referee is None else self.referee.take()
         self._air.end_round(record.round)
         if record.capped:
@@ -360,6 +361,7 @@ class Rounds:
         self.model.load(found.theta)
         self.cell.post.owe(owed)
         self.cell.tally.restore(state)
+        self.cell.door.restore(state)
         self._left = state if self.cell.plan.first_slot else None
         if self.radio:
             self.radio.clock = found.clock

@@ -79,7 +79,7 @@ class Key(_message.Message):
     def __init__(self, round: _Optional[int] = ..., slot: _Optional[int] = ...) -> None: ...
 
 class Next(_message.Message):
-    __slots__ = ("ask", "key")
+    __slots__ = ("ask", "key", "back_to")
     class Ask(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         ASK_UNSPECIFIED: _ClassVar[Next.Ask]
@@ -94,9 +94,11 @@ class Next(_message.Message):
     LEAVE: Next.Ask
     ASK_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
+    BACK_TO_FIELD_NUMBER: _ClassVar[int]
     ask: Next.Ask
     key: Key
-    def __init__(self, ask: _Optional[_Union[Next.Ask, str]] = ..., key: _Optional[_Union[Key, _Mapping]] = ...) -> None: ...
+    back_to: Key
+    def __init__(self, ask: _Optional[_Union[Next.Ask, str]] = ..., key: _Optional[_Union[Key, _Mapping]] = ..., back_to: _Optional[_Union[Key, _Mapping]] = ...) -> None: ...
 
 class UserMessage(_message.Message):
     __slots__ = ("join", "features", "feedback", "report", "leave", "ahead")
@@ -115,7 +117,7 @@ class UserMessage(_message.Message):
     def __init__(self, join: _Optional[_Union[Join, _Mapping]] = ..., features: _Optional[_Union[Features, _Mapping]] = ..., feedback: _Optional[_Union[Feedback, _Mapping]] = ..., report: _Optional[_Union[Report, _Mapping]] = ..., leave: _Optional[_Union[Leave, _Mapping]] = ..., ahead: _Optional[_Union[Features, _Mapping]] = ...) -> None: ...
 
 class Join(_message.Message):
-    __slots__ = ("protocol", "run", "user", "incarnation", "dtype", "feature_shape", "batch", "validation_batch", "wants_feature_gradient", "sends_ahead", "codings", "heard")
+    __slots__ = ("protocol", "run", "user", "incarnation", "dtype", "feature_shape", "batch", "validation_batch", "wants_feature_gradient", "sends_ahead", "codings", "heard", "process", "begins")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     RUN_FIELD_NUMBER: _ClassVar[int]
     USER_FIELD_NUMBER: _ClassVar[int]
@@ -128,6 +130,8 @@ class Join(_message.Message):
     SENDS_AHEAD_FIELD_NUMBER: _ClassVar[int]
     CODINGS_FIELD_NUMBER: _ClassVar[int]
     HEARD_FIELD_NUMBER: _ClassVar[int]
+    PROCESS_FIELD_NUMBER: _ClassVar[int]
+    BEGINS_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     run: str
     user: str
@@ -140,7 +144,9 @@ class Join(_message.Message):
     sends_ahead: bool
     codings: Codings
     heard: int
-    def __init__(self, protocol: _Optional[int] = ..., run: _Optional[str] = ..., user: _Optional[str] = ..., incarnation: _Optional[int] = ..., dtype: _Optional[_Union[DType, str]] = ..., feature_shape: _Optional[_Iterable[int]] = ..., batch: _Optional[int] = ..., validation_batch: _Optional[int] = ..., wants_feature_gradient: _Optional[bool] = ..., sends_ahead: _Optional[bool] = ..., codings: _Optional[_Union[Codings, _Mapping]] = ..., heard: _Optional[int] = ...) -> None: ...
+    process: int
+    begins: Key
+    def __init__(self, protocol: _Optional[int] = ..., run: _Optional[str] = ..., user: _Optional[str] = ..., incarnation: _Optional[int] = ..., dtype: _Optional[_Union[DType, str]] = ..., feature_shape: _Optional[_Iterable[int]] = ..., batch: _Optional[int] = ..., validation_batch: _Optional[int] = ..., wants_feature_gradient: _Optional[bool] = ..., sends_ahead: _Optional[bool] = ..., codings: _Optional[_Union[Codings, _Mapping]] = ..., heard: _Optional[int] = ..., process: _Optional[int] = ..., begins: _Optional[_Union[Key, _Mapping]] = ...) -> None: ...
 
 class Features(_message.Message):
     __slots__ = ("key", "features")
@@ -199,18 +205,20 @@ class EdgeMessage(_message.Message):
     def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., outputs: _Optional[_Union[Outputs, _Mapping]] = ..., acknowledgement: _Optional[_Union[Acknowledgement, _Mapping]] = ..., rejected: _Optional[_Union[Rejected, _Mapping]] = ..., round_end: _Optional[_Union[RoundEnd, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., asked: _Optional[_Union[Next, _Mapping]] = ..., resumed: _Optional[_Union[Resumed, _Mapping]] = ..., following: _Optional[_Union[Outputs, _Mapping]] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("protocol", "rounds", "slots", "output_shape", "next")
+    __slots__ = ("protocol", "rounds", "slots", "output_shape", "next", "remember")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     ROUNDS_FIELD_NUMBER: _ClassVar[int]
     SLOTS_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_SHAPE_FIELD_NUMBER: _ClassVar[int]
     NEXT_FIELD_NUMBER: _ClassVar[int]
+    REMEMBER_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     rounds: int
     slots: int
     output_shape: _containers.RepeatedScalarFieldContainer[int]
     next: Next
-    def __init__(self, protocol: _Optional[int] = ..., rounds: _Optional[int] = ..., slots: _Optional[int] = ..., output_shape: _Optional[_Iterable[int]] = ..., next: _Optional[_Union[Next, _Mapping]] = ...) -> None: ...
+    remember: _containers.RepeatedCompositeFieldContainer[Key]
+    def __init__(self, protocol: _Optional[int] = ..., rounds: _Optional[int] = ..., slots: _Optional[int] = ..., output_shape: _Optional[_Iterable[int]] = ..., next: _Optional[_Union[Next, _Mapping]] = ..., remember: _Optional[_Iterable[_Union[Key, _Mapping]]] = ...) -> None: ...
 
 class Resumed(_message.Message):
     __slots__ = ("taken", "before")

@@ -85,16 +85,18 @@ class Again(_message.Message):
     def __init__(self) -> None: ...
 
 class Terms(_message.Message):
-    __slots__ = ("run", "output_shape", "first", "attempt")
+    __slots__ = ("run", "output_shape", "first", "attempt", "process")
     RUN_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_SHAPE_FIELD_NUMBER: _ClassVar[int]
     FIRST_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    PROCESS_FIELD_NUMBER: _ClassVar[int]
     run: str
     output_shape: _containers.RepeatedScalarFieldContainer[int]
     first: _edge_pb2.Key
     attempt: str
-    def __init__(self, run: _Optional[str] = ..., output_shape: _Optional[_Iterable[int]] = ..., first: _Optional[_Union[_edge_pb2.Key, _Mapping]] = ..., attempt: _Optional[str] = ...) -> None: ...
+    process: int
+    def __init__(self, run: _Optional[str] = ..., output_shape: _Optional[_Iterable[int]] = ..., first: _Optional[_Union[_edge_pb2.Key, _Mapping]] = ..., attempt: _Optional[str] = ..., process: _Optional[int] = ...) -> None: ...
 
 class Keep(_message.Message):
     __slots__ = ("at",)

@@ -1,13 +1,15 @@
-"""`attendance.jsonl`, where slots go on without users: whom each slot went on without, a line for each round."""
+"""`attendance.jsonl`, where slots go on without users: whom each slot went on without, and who began anew, a line
+for each round."""
 
 import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from edge_server.absence import Log
+from edge_server.absence import Log, Return
 from edge_server.record import RoundRecord
 from sim.records import cut_unfinished_line
 from sim.report.files import UnreadableRun
@@ -32,7 +34,10 @@ class AttendanceFile:
             return
         where = np.argwhere(record.left_out).tolist()
         left_out = [[i, self._users[k], _CODES[record.left_out[i, k]]] for i, k in where]
-        self._file.write(json.dumps({"round": record.round, "left_out": left_out}) + "\n")
+        said: dict[str, Any] = {"round": record.round, "left_out": left_out}
+        if record.returns:
+            said["returns"] = [[back.at[1], self._users[back.k], *back.of] for back in record.returns]
+        self._file.write(json.dumps(said) + "\n")
         self._file.flush()
 
     def sync(self) -> None:
@@ -53,20 +58,34 @@ def read_log(path: Path, users: Sequence[str], slots: int) -> Log:
         return Log()
     index = {name: k for k, name in enumerate(users)}
     entries: list[tuple[int, int, int, int]] = []
+    returns: list[Return] = []
     *lines, _unfinished = read_text(path).split("\n")
     for t, line in enumerate(lines):
         try:
-            entries += _entries(t, line, index, slots)
+            said = _line(t, line)
+            entries += _entries(t, said, index, slots)
+            returns += _returns(t, said, index, slots)
         except (ValueError, KeyError, TypeError) as error:
-            said = f"{path}:{t + 1}: not the attendance of round {t} of this scenario ({error})"
-            raise UnreadableRun(f"{said}; take the file of a run with the same users and slots") from error
-    return Log(len(lines), tuple(entries))
+            told = f"{path}:{t + 1}: not the attendance of round {t} of this scenario ({error})"
+            raise UnreadableRun(f"{told}; take the file of a run with the same users and slots") from error
+    return Log(len(lines), tuple(entries), tuple(returns))
 
 
-def _entries(t: int, line: str, index: dict[str, int], slots: int) -> Iterator[tuple[int, int, int, int]]:
-    said = json.loads(line)
+def _line(t: int, line: str) -> dict[str, Any]:
+    said: dict[str, Any] = json.loads(line)
     if said["round"] != t:
         raise ValueError(f"round {said['round']!r}")
+    return said
+
+
+def _returns(t: int, said: dict[str, Any], index: dict[str, int], slots: int) -> Iterator[Return]:
+    for i, name, of_t, of_i in said.get("returns", ()):
+        if name not in index or not (0 <= i <= slots and (0, 0) <= (of_t, of_i) <= (t, i)):
+            raise ValueError(f"user {name!r}, slot {i!r}, back to round {of_t!r}, slot {of_i!r}")
+        yield Return((t, i), index[name], (of_t, of_i))
+
+
+def _entries(t: int, said: dict[str, Any], index: dict[str, int], slots: int) -> Iterator[tuple[int, int, int, int]]:
     for i, name, code in said["left_out"]:
         if name not in index or not 0 <= i <= slots:
             raise ValueError(f"user {name!r}, slot {i!r}")

@@ -33,7 +33,7 @@ from sim.room import require_room
 from sim.scenario import Scenario
 from sim.seeds import stream_seed
 from sim.step import Step
-from user_client.session import Session
+from user_client.session import Anew, Session
 from user_client.tasks.base import held_out
 from user_client.user import User, build_stream
 
@@ -50,12 +50,17 @@ def build_session(design: Blueprint, k: int) -> Session:
 
 
 def session_of(
-    scenario: Scenario, k: int, run: RunPlan, plan: UserPlan, kind: Callable[..., Session] = Session
+    scenario: Scenario,
+    k: int,
+    run: RunPlan,
+    plan: UserPlan,
+    kind: Callable[..., Session] = Session,
+    anew: Anew | None = None,
 ) -> Session:
-    """User k of the scenario, before its first round, in a run of which it knows `plan`."""
+    """User k of the scenario, before its first round, in a run of which it knows `plan`; `anew`: as in Session."""
     user = User(scenario.users[k], place(scenario, k), plan.output_shape)
     codings, seed, ahead = plan.codings, plan.rounding_seed, not run.slot_by_slot
-    return kind(user, plan.name, run.run, plan.output_shape, codings, seed, ahead=ahead)
+    return kind(user, plan.name, run.run, plan.output_shape, codings, seed, ahead=ahead, anew=anew)
 
 
 def build_rounds(

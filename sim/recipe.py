@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from edge_server.absence import Absence, Log
+from edge_server.absence import Absence, Log, Return
 from edge_server.participation import Draw
 from edge_server.plan import RunPlan, UserPlan
 from protos.codings import Codings
@@ -41,7 +41,8 @@ def from_recipe(recipe: str) -> tuple[Blueprint, Step]:
 
 def _absence(absence: dict[str, Any]) -> Absence:
     log = absence.pop("log")
-    return Absence(**absence, log=Log(log["rounds"], tuple(tuple(entry) for entry in log["entries"])))
+    returns = (Return(tuple(at), k, tuple(of)) for at, k, of in log["returns"])
+    return Absence(**absence, log=Log(log["rounds"], tuple(tuple(entry) for entry in log["entries"]), tuple(returns)))
 
 
 def _user_plan(user: dict[str, Any]) -> UserPlan:

@@ -13,6 +13,7 @@ from protos.sender import Sender
 from protos.sizes import RIDING
 from protos.tensors import agreed, unpack, wire_dtype
 from protos.wire import BadBytes, parsed
+from user_client.memory import Memory
 from user_client.user import Feedback, User
 
 
@@ -36,13 +37,21 @@ class Heard(NamedTuple):
     due: pb.Outputs | None = None
 
 
+class Anew(NamedTuple):
+    """A process in the place of an earlier one. process: its number. begins: the slot before which it has its state."""
+
+    process: int
+    begins: pb.Key
+
+
 class Session:
     """One user in one run. `done` once the edge has said goodbye. settled: no slot waits for its end, so that `state`
     is that between two slots.
 
     codings: how tensors travel, both ways. rounding_seed: of what is rounded at random on its way up. ahead: whether
     features may go up before they are asked for, where the front is frozen. outputs: what a slot's outputs must be.
-    heard: messages of the edge that were taken in, on all streams. rounds_over: as the edge said.
+    heard: messages of the edge that were taken in, on all streams. rounds_over: as the edge said. anew: this process
+    takes the place of another one.
     """
 
     def __init__(
@@ -55,17 +64,19 @@ class Session:
         rounding_seed: int = 0,
         *,
         ahead: bool = True,
+        anew: Anew | None = None,
     ):
         self.name = name
         self.done = False
         self.settled = True
         self.user = user
-        self._ahead = ahead and not user.trainable_front
+        self._ahead, self._anew = ahead and not user.trainable_front, anew
         self._run = run
         self._rounds = self._slots = 0
         self.heard = self.rounds_over = 0
         self._streams = self._said = self._said_feedback = 0
         self._unproven: list[pb.UserMessage] = []
+        self._memory = Memory()
         self._waits_for: tuple[int, int] | None = None
         self._given: tuple[int, int] | None = None
         self._left = False
@@ -96,6 +107,8 @@ class Session:
             wants_feature_gradient=user.trainable_front,
             sends_ahead=self._ahead,
             codings=self._described(),
+            process=self._anew.process if self._anew else 0,
+            begins=self._anew.begins if self._anew else None,
         )
         return pb.UserMessage(join=join).SerializeToString()
 
@@ -213,6 +226,7 @@ class Session:
                 f"the head expects {list(self._output_shape)}"
             )
         self._rounds, self._slots = welcome.rounds, welcome.slots
+        self._memory.keep(welcome.remember)
         return self._on_next(welcome.next)
 
     def _on_next(self, asked: pb.Next) -> list[bytes]:
@@ -220,6 +234,8 @@ class Session:
         return self._obey(asked)
 
     def _obey(self, asked: pb.Next) -> list[bytes]:
+        if asked.HasField("back_to") and (past := self._memory.take(asked.back_to)) is not None:
+            self.restore(past)
         t, i = asked.key.round, asked.key.slot
         if asked.ask == pb.Next.WAIT:
             return []
@@ -232,6 +248,8 @@ class Session:
 
     def _require_sense(self, asked: pb.Next) -> None:
         """Raises ProtocolError if the edge asks for what this user does not have."""
+        if asked.HasField("back_to") and not self._memory.has(asked.back_to):
+            raise self._wrong(f"wants back the state before {_words(asked.back_to)}, which it never named")
         if asked.ask in (pb.Next.WAIT, pb.Next.LEAVE):
             return
         if asked.ask not in (pb.Next.FEATURES, pb.Next.VALIDATION):
@@ -313,6 +331,7 @@ class Session:
             raise self._wrong("acknowledged without the gradient that a trainable front needs")
         self._given = None
         self._prove_feedback()
+        self._memory.before(message.key, self.state)
         self.user.apply(gradient)
         self._gradients.settle()
         self.settled = True

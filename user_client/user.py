@@ -95,6 +95,7 @@ class User:
         self._first_head = deepcopy(self._head) if _starts_fresh(config) else None
         self._outputs_shape = torch.Size(encoder_output_shape)
         self._at: Moment | None = None
+        self._begun = -1
         self.labels = torch.empty(0)
         self._validation_labels = torch.empty(0)
         self._front_outputs: Tensor | None = None
@@ -113,8 +114,7 @@ class User:
 
     def features(self, round_: int, slot: int) -> Tensor:
         """What goes up in this slot: [B, *feature_shape], detached. Its first one of a round puts a fresh head back."""
-        if self._first_head is not None and (self._at is None or round_ != self._at.round):
-            self._head = deepcopy(self._first_head)
+        self._begin(round_)
         self._at = Moment(round_, slot)
         x, self.labels = self.task.job(round_, slot)
         if self._front is None:
@@ -124,12 +124,18 @@ class User:
         self._front_outputs = z if self.trainable_front else None
         return z.detach()
 
+    def _begin(self, round_: int) -> None:
+        if self._first_head is not None and round_ != self._begun:
+            self._head, self._begun = deepcopy(self._first_head), round_
+
     def feedback(self, outputs: Tensor) -> Feedback:
         """Loss and gradient at the encoder's outputs [B, *out]; the head's own step waits for `apply`.
 
         Raises ValueError when the outputs' shape is not [B, *encoder_output_shape].
         """
         self._check_outputs(outputs, self.batch)
+        if self._at is not None:
+            self._begin(self._at.round)  # an earlier state may have been taken back since the features
         trained = self.batch - self._held_out
         feedback, head = self._differentiate(outputs[:trained], self.labels[:trained])
         self._pending = _Pending(head, self._front_outputs)
@@ -181,15 +187,14 @@ class User:
 
         Of a head that is fresh in every round, also which round it has begun, -1 for none.
         """
-        begun = {} if self._first_head is None else {_BEGUN: torch.tensor(-1 if self._at is None else self._at.round)}
+        begun = {} if self._first_head is None else {_BEGUN: torch.tensor(self._begun)}
         return begun | {name: parameter.detach().clone() for name, parameter in self._named().items()}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Goes on from such a state. Raises ValueError when it is that of another front or head."""
         named = self._named()
         if self._first_head is not None and _BEGUN in state:
-            begun = int(state[_BEGUN])
-            self._at = None if begun < 0 else Moment(begun, 0)
+            self._begun = int(state[_BEGUN])
             state = {name: values for name, values in state.items() if name != _BEGUN}
         if {name: tensor.shape for name, tensor in state.items()} != {name: p.shape for name, p in named.items()}:
             raise ValueError(f"a state with {sorted(state)} is not that of this front and head, {sorted(named)}")

@@ -204,11 +204,13 @@ class _Edge:
             return asyncio.run(self._served(replace(design, plan=plan), step, hooks))
 
     async def _served(self, design: Blueprint, step: Step, hooks: Hooks) -> Outcome:
-        def on_new(user: str) -> None:
-            cell.fail(ProcessLost(f"user {user!r} came back as a new process"))
+        def goes_on(user: str) -> bool:
+            if not (may := cell.takes_anew()):
+                cell.fail(ProcessLost(f"user {user!r} came back as a new process"))
+            return may
 
         cell = Cell(design.plan, hooks.on_event, hooks.stop)
-        beside = Beside(self._reception, self._guard, self._run, design.plan, on_new)
+        beside = Beside(self._reception, self._guard, self._run, design.plan, goes_on)
         compute = OneThread(design.scenario.threads.edge)
         tasks = build_server_tasks(design, hooks.on_event, hooks.on_task)
         rounds = build_rounds(design, step, cell, compute, tasks.then(hooks.on_round), hooks.on_event, tasks)

@@ -34,7 +34,7 @@ from sim.scenario import Loaded
 from sim.suggest import did_you_mean
 from user_client.credentials import Credentials
 from user_client.reception import Beside, NotThere, TurnedAway, introduce
-from user_client.session import Session
+from user_client.session import Anew, Session
 
 _REASON = 0.5
 """Seconds to wait for the edge's own reason after it has ended a user's stream."""
@@ -243,9 +243,10 @@ class _Users:
         outputs = tuple(terms.output_shape)
         plans = [user_plan(self._scenario, k, sizes, outputs) for k, sizes in self._sizes.items()]
         plan = run_plan(self._scenario, terms.attempt, tuple(plans))
+        anew = Anew(terms.process, terms.first) if terms.process else None
         try:
             self._sessions = [
-                session_of(self._scenario, k, plan, user) for k, user in zip(self._sizes, plans, strict=True)
+                session_of(self._scenario, k, plan, user, anew=anew) for k, user in zip(self._sizes, plans, strict=True)
             ]
         except (ValueError, OSError) as error:
             raise BadScenario(f"users cannot be built: {error}") from error

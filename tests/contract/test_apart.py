@@ -219,6 +219,41 @@ def test_a_process_that_sleeps_costs_time_or_slots_and_is_taken_back(tmp_path: P
     assert ("late" in status, "absent" in status) == (policy == "drop",) * 2
 
 
+def returns(folder: Path) -> list[runs.Tree]:
+    return [event for event in runs.events(folder) if event["event"] in ("began_anew", "recovered")]
+
+
+@pytest.mark.parametrize(("min_users", "rounds", "deaths"), [(1, 1500, 1), (2, 300, 2)])
+def test_where_slots_go_on_a_user_that_dies_begins_anew_from_what_was_kept(
+    tmp_path: Path, min_users: int, rounds: int, deaths: int
+) -> None:
+    """Slots go on meanwhile, or wait; whoever follows the attendance takes the same steps back.
+
+    A slot that waits for what only the dead process knew takes the run back.
+    """
+    changes = {"on_user_failure": "drop", "min_users": min_users, "rounds": rounds, "patience": 60}
+    scenario = runs.write(tmp_path, {**LONG, **changes, "checkpoints": {"seconds": 0, "slots": 2}})
+    folder = tmp_path / "edge/run"
+    with apart.apart(eager=True) as ours:
+        served, at = ours.serve(tmp_path / "edge", scenario, "--out", "run", "--json")
+        stays, dies = both(ours, tmp_path, scenario, at)
+        comes = "join"
+        for death in range(deaths):
+            served.until(lambda: saved_since(folder, comes) > 3)
+            dies.send(signal.SIGKILL)
+            dies = ours.join(tmp_path / "u1", scenario, at, "u1")
+            served.until(lambda death=death: len(returns(folder)) > death)
+            comes = returns(folder)[-1]["event"]
+        digest = ends_well(served, folder)
+        for user in (stays, dies):
+            user.ends(0)
+    assert len(returns(folder)) == deaths
+    assert all(event["user"] == "u1" and event["of_round"] > 0 for event in runs.events(folder, "began_anew"))
+    assert ("absent" in runs.slots(folder)["status"].tolist()) == (min_users == 1)
+    loaded = runs.load(scenario, transport="memory")
+    assert run(loaded, tmp_path / "again", None, Watcher(), attendance=folder).digest == digest
+
+
 def test_a_stopped_edge_and_its_users_keep_the_same_place(tmp_path: Path) -> None:
     scenario = runs.write(tmp_path, LONG)
     with apart.apart() as ours:

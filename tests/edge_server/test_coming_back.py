@@ -40,7 +40,7 @@ def round_end(t: int) -> pb.EdgeMessage:
 def spoken(*messages: pb.EdgeMessage, proven: int = 0) -> tuple[Conversation, Kept]:
     """A conversation with these messages, of which the user has answered the first `proven`."""
     line = Kept()
-    conversation = Conversation("a", 0, line)
+    conversation = Conversation(pb.Join(user="a"), line)
     for number, message in enumerate(messages, start=1):
         conversation.send(message)
         if number == proven:

@@ -30,13 +30,13 @@ def round_end(round_: int) -> pb.EdgeMessage:
 def back(talk: Conversation, incarnation: int, heard: int) -> list[pb.EdgeMessage]:
     """What a user is told that comes back."""
     line = Line()
-    talk.resume(pb.Join(incarnation=incarnation, heard=heard), line)
+    talk.resume(pb.Join(user="a", incarnation=incarnation, heard=heard), line)
     return line.said
 
 
 def test_of_the_ends_of_rounds_in_a_row_the_last_one_is_said_and_counted_once() -> None:
     """The user that is back has heard two messages, not three, and says so when it comes back again."""
-    talk = Conversation("a", 0, Line())
+    talk = Conversation(pb.Join(user="a"), Line())
     talk.send(asked())
     talk.prove()
     for message in (asked(), round_end(0), round_end(1)):
@@ -51,7 +51,7 @@ def test_of_the_ends_of_rounds_in_a_row_the_last_one_is_said_and_counted_once() 
 
 
 def test_who_has_heard_nothing_counts_from_its_welcome() -> None:
-    talk = Conversation("a", 0, Line())
+    talk = Conversation(pb.Join(user="a"), Line())
     for message in (asked(), round_end(0), round_end(1)):
         talk.send(message)
     assert back(talk, 1, heard=0) == [asked(), round_end(1)]
@@ -62,7 +62,7 @@ def test_who_has_heard_nothing_counts_from_its_welcome() -> None:
 
 @pytest.mark.parametrize(("heard", "knows"), [(0, "1 to 2"), (3, "1 to 2")])
 def test_who_remembers_too_little_or_too_much_is_another_process(heard: int, knows: str) -> None:
-    talk = Conversation("a", 0, Line())
+    talk = Conversation(pb.Join(user="a"), Line())
     talk.send(asked())
     talk.prove()
     talk.send(asked())
@@ -72,7 +72,7 @@ def test_who_remembers_too_little_or_too_much_is_another_process(heard: int, kno
 
 def test_the_stream_of_before_ends_when_its_user_comes_over_another_one() -> None:
     line = Line()
-    talk = Conversation("a", 0, line)
+    talk = Conversation(pb.Join(user="a"), line)
     talk.send(asked())
     with pytest.raises(Refused, match="has joined already"):
         back(talk, 0, heard=0)
@@ -86,7 +86,7 @@ def test_the_stream_of_before_ends_when_its_user_comes_over_another_one() -> Non
 def test_an_answer_that_comes_too_late_shows_that_its_question_was_heard_and_no_more() -> None:
     """So the memory of a user that is always late stays small."""
     question = pb.EdgeMessage(asked=pb.Next(ask=pb.Next.FEATURES))
-    talk = Conversation("a", 0, Line())
+    talk = Conversation(pb.Join(user="a"), Line())
     for message in (asked(), question, round_end(0), pb.EdgeMessage(asked=pb.Next(ask=pb.Next.LEAVE))):
         talk.send(message)
     talk.prove_asked()

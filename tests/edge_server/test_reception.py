@@ -183,7 +183,13 @@ async def beside_at(address: str, policy: Any = "wait", news: list[str] | None =
     """Beside a run that goes on there."""
     reception = Reception(["a", "b"], SCENARIO, RUN, [FIRST])
     attempt = replace(plan(), run=f"{RUN}.1", absence=Absence(policy))
-    beside = Beside(reception, OPEN, RUN, attempt, [].append if news is None else news.append)
+    told: list[str] = [] if news is None else news
+
+    def goes_on(user: str) -> bool:
+        told.append(user)
+        return policy == "drop"
+
+    beside = Beside(reception, OPEN, RUN, attempt, goes_on)
     host, _, port = address.rpartition(":")
     limits = Limits(LARGEST_INTRODUCTION, 4, 5.0)
     listener = await listening(beside.methods, OPEN, host, int(port), limits)
@@ -258,23 +264,48 @@ def test_a_stream_that_broke_is_opened_again_and_another_process_takes_the_run_b
     assert news == ["a"]
 
 
-def test_a_run_that_went_on_without_a_user_is_not_taken_back_for_it() -> None:
+def test_a_run_that_goes_on_without_a_user_lets_another_process_in_with_what_was_kept_last() -> None:
     news: list[str] = []
 
     async def body(address: str, room: WaitingRoom) -> None:
         await room.close()
-        async with beside_at(address, "drop", news):
-            await (await come(address, "a")).close()
-            await asyncio.sleep(0.1)
-            with pytest.raises(
-                TurnedAway, match="'a' was lost, and the run goes on without it: on_user_failure is not"
-            ):
+        async with beside_at(address, "drop", news) as beside:
+            first, b = await come(address, "a"), await come(address, "b")
+            keeping = [asyncio.create_task(guest.keep(nothing_to_keep)) for guest in (first, b)]
+            await save(beside, (5, 1))
+            await first.close()
+            await asyncio.wait(keeping[:1])
+            with pytest.raises(TurnedAway, match="'a': no state before round 5, slot 1, where the run goes on"):
                 await come(address, "a", process="two")
-            with pytest.raises(TurnedAway, match="'b': no state before round 4, slot 2, where the run goes on"):
-                await come(address, "b", places=[])
+            second = await come(address, "a", process="two", places=keys(FIRST, (5, 1)))
+            assert (second.terms.first, second.terms.process) == (edge.Key(round=5, slot=1), 1)
+            again = await come(address, "a", process="two", places=[])
+            assert again.terms == second.terms, "it knows how the run goes on"
+            await again.close()
+            await asyncio.sleep(0.1)
+            with pytest.raises(TurnedAway, match="stale epoch: a later process of user 'a' has taken its place"):
+                await come(address, "a", places=keys((5, 1)))
+            third = await come(address, "a", process="three", places=keys((5, 1)))
+            assert third.terms.process == 2
+            keeping += [asyncio.create_task(third.keep(nothing_to_keep))]
+            await save(beside, (6, 0))
+            beside.end("", again=False)
+            assert await keeping[-1] == ("over", "")
 
     in_a_room(body)
-    assert not news
+    assert news == ["a"] * 3
+
+
+def test_where_a_lost_user_ends_the_run_no_other_process_may_come() -> None:
+    async def body(address: str, room: WaitingRoom) -> None:
+        await room.close()
+        async with beside_at(address, "fail"):
+            await (await come(address, "a")).close()
+            await asyncio.sleep(0.1)
+            with pytest.raises(TurnedAway, match="user 'a' was lost, and the run ends by it"):
+                await come(address, "a", process="two")
+
+    in_a_room(body)
 
 
 def test_who_does_not_come_is_named_to_all() -> None:

@@ -1,0 +1,38 @@
+"""Earlier states of a user that a run may want back: where it follows one in which a process began anew."""
+
+from collections.abc import Callable, Iterable, Mapping
+
+from torch import Tensor
+
+from protos import edge_pb2 as pb
+
+State = Mapping[str, Tensor]
+
+
+class Memory:
+    """A user changes by steps alone: its state before a slot is that before its first step in it, or later."""
+
+    def __init__(self) -> None:
+        self._named: list[tuple[int, int]] = []
+        self._past: dict[tuple[int, int], State] = {}
+
+    def keep(self, places: Iterable[pb.Key]) -> None:
+        """The states before these slots will be wanted."""
+        self._named = sorted({_place(key) for key in places})
+
+    def before(self, key: pb.Key, state: Callable[[], State]) -> None:
+        """The user is about to take its step of this slot."""
+        while self._named and self._named[0] <= _place(key):
+            self._past[self._named.pop(0)] = state()
+
+    def has(self, key: pb.Key) -> bool:
+        """This slot was named."""
+        return _place(key) in self._past or _place(key) in self._named
+
+    def take(self, key: pb.Key) -> State | None:
+        """The state before this slot; None where it still is that."""
+        return self._past.get(_place(key))
+
+
+def _place(key: pb.Key) -> tuple[int, int]:
+    return key.round, key.slot
