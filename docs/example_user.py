@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from protos import edge_pb2 as pb
 
-PROTOCOL = 2
+PROTOCOL = 3
 Array = NDArray[np.float64]
 
 

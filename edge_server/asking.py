@@ -136,17 +136,18 @@ class Asking:
                     self._ask(k)
 
     @property
-    def lacks_feedback(self) -> bool:
-        """The slot waits for feedback that only who was lost could give."""
+    def hopes_for(self) -> frozenset[int]:
+        """The slot waits for feedback that only these can give, who were lost."""
         attendance = self._attendance
         waits = attendance.in_slot and attendance.what == "feedback" and not attendance.closed
-        return waits and len(attendance.asked - self._lost.keys()) < self._plan.absence.min_users
+        few = len(attendance.asked - self._lost.keys()) < self._plan.absence.min_users
+        return attendance.unheard & self._lost.keys() if waits and few else frozenset()
 
     @property
     def _too_few(self) -> bool:
         absence, attendance = self._plan.absence, self._attendance
         waits = attendance.in_slot and attendance.what == "features" and not attendance.closed
-        if not (waits and absence.drops_in(self._judge.at[0])):
+        if not (waits and absence.drops_in(attendance.where[0])):
             return False
         asked, lost = attendance.asked, self._lost
         return len(asked) - len(lost) < absence.min_users and len(asked - lost.keys()) < absence.min_users
@@ -155,5 +156,5 @@ class Asking:
         """Asks user k for features of the slot that goes on."""
         message = asking()
         message.asked.ask = pb.Next.FEATURES
-        message.asked.key.round, message.asked.key.slot = self._judge.at
+        message.asked.key.round, message.asked.key.slot = self._attendance.where
         self._post.send(k, message)

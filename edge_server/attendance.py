@@ -205,6 +205,11 @@ class Attendance:
         return self._asked[0] if self._asked else "features"
 
     @property
+    def where(self) -> tuple[int, int]:
+        """Round and slot of what is asked for."""
+        return self._asked[1:] if self._asked else (0, 0)
+
+    @property
     def in_slot(self) -> bool:
         """What is asked for is part of a slot, not of a validation or of the end."""
         return self._asked is not None and self.what in ("features", "feedback") and self._asked[2] < self.slots

@@ -17,7 +17,7 @@ from edge_server.asking import Asking
 from edge_server.attendance import Attendance, Kind, OutOfOrder, Receipt, Refused, Said
 from edge_server.conversation import Conversation, Line
 from edge_server.door import Door
-from edge_server.judge import Judge, RunFailed
+from edge_server.judge import Forgotten, Judge, RunFailed
 from edge_server.messages import (
     BadField,
     Feedback,
@@ -114,15 +114,16 @@ class Cell:
 
     def _begin_anew(self, k: int, join: pb.Join, line: Line) -> None:
         """A later process of user k, which has forgotten what the last one knew, is to be let in. Raises Refused."""
-        if not self.takes_anew():
-            raise Refused("FAILED_PRECONDITION", f"user {join.user!r} begins anew, but the run waits for what it knew")
+        if not self.takes_anew(join.user):
+            raise Refused("ABORTED", f"user {join.user!r} begins anew, and so does the run")
         if (join.begins.round, join.begins.slot) > self._judge.at:
             raise Refused("INVALID_ARGUMENT", f"user {join.user!r} begins with its state of a slot that is to come")
         if old := self.post.conversations[k].replaced_by(join):
             self.lose(k, "another process of its own took its place", old)
         self.door.knock(k, join, line)
+        self._require_hope()
         if self._asking.lacks(k):
-            self._let_in(k, self._judge.at)
+            self._let_in(k, self._attendance.where)
             self._asking.ask_anew(k)
 
     def _let_in(self, k: int, at: Place) -> None:
@@ -224,6 +225,7 @@ class Cell:
             self.fail(RunFailed(f"user {name!r} was lost in {self._judge.where}: {why}"))
         else:
             self._asking.make_up(self._attendance.present)
+            self._require_hope()
             self.waiting.look()
 
     def hang_up(self, k: int, line: Line) -> None:
@@ -242,16 +244,30 @@ class Cell:
         """Everybody was told to leave."""
         return self._asking.stopping
 
-    def takes_anew(self) -> bool:
-        """Whether a process may be let in that does not know how the last slots went: they go on without its users.
+    def takes_anew(self, name: str) -> bool:
+        """Whether a process of this user may be let in that has forgotten how its last slots went: the run goes on.
 
-        Raises Refused where none is to come.
+        Otherwise it fails, to be taken back. Raises Refused where nobody is to come any more.
         """
-        if not self.plan.absence.drops_in(self._judge.at[0]):
-            return False
-        if self._attendance.leaving:
+        drops = self.plan.absence.drops_in(self._judge.at[0])
+        if drops and self._attendance.leaving:
             raise Refused("FAILED_PRECONDITION", _OVER)
-        return not self._asking.lacks_feedback
+        k = self._attendance.find(name)
+        if not drops or k in self._asking.hopes_for:
+            self.fail(Forgotten(f"user {name!r} came back as a new process"))
+            return False
+        self.door.coming.add(k)
+        return True
+
+    @property
+    def coming(self) -> str:
+        """A user whose process comes anew, and is not let in yet; empty if there is none."""
+        return next((self.plan.users[k].name for k in self.door.coming), "")
+
+    def _require_hope(self) -> None:
+        """Fails, if the slot waits for what somebody at the door has forgotten."""
+        for k in filter(self.door.waits, self._asking.hopes_for):
+            self.fail(Forgotten(f"user {self.plan.users[k].name!r} came back as a new process"))
 
     @property
     def wanted_to_stop(self) -> bool:
@@ -311,6 +327,7 @@ class Cell:
     async def feedback(self, t: int, i: int, outputs: Tensors) -> list[Feedback | None]:
         """Send `outputs`; what each user made of them, in scenario order."""
         self._send_outputs("feedback", t, i, outputs)
+        self._require_hope()
         received: list[Feedback | None] = [None] * len(outputs)
         answers = await self._gather()
         self._asking.spoke = {said.k for said in self._attendance.answers}

@@ -25,6 +25,10 @@ class RunFailed(Exception):
     """The run cannot go on; the text says who, where and why in one line."""
 
 
+class Forgotten(RunFailed):
+    """It waited for what a process knew that is gone; from what all have kept it can go on."""
+
+
 class Judge:
     """Keeps who is rejected in the slot `at` (round, slot; slot m stands for the validation), and tells of it.
 

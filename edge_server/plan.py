@@ -128,15 +128,13 @@ class RunPlan:
         return np.stack([self.in_slot(there, round_, slot) for slot in range(self.slots)])
 
     def back_to(self, t: int, i: int) -> Mapping[int, Place]:
-        """To which slot's state users go back before this one; in what they kept before `first` they had done so."""
-        back = self.absence.log.back_to((t, i))
-        return {k: of for k, of in back.items() if of >= (self.first, self.first_slot)} if back else back
+        """To which slot's state users go back before this one; those of the first one have, in what they go on from."""
+        return self.absence.log.back_to((t, i)) if (t, i) > (self.first, self.first_slot) else {}
 
     def wanted_back(self, k: int) -> list[Place]:
         """Slots whose states user k goes back to, in the rest of the run."""
-        return sorted(
-            {of for _, who, of in self.absence.log.returns if who == k and of >= (self.first, self.first_slot)}
-        )
+        first = self.first, self.first_slot
+        return sorted({back.of for back in self.absence.log.returns if back.k == k and back.at > first})
 
     @property
     def slot_by_slot(self) -> bool:

@@ -162,6 +162,7 @@ class Beside(_Desk):
         self._news = Event()
         self._over: Future[bool] = asyncio.get_running_loop().create_future()
         self._keeping: asyncio.Timeout | None = None
+        self._settled = asyncio.Lock()
 
     async def attend(self, stream: _Stream) -> None:
         """Until the process or the run ends. Raises Refused."""
@@ -171,12 +172,13 @@ class Beside(_Desk):
         new = [user for user in names_in(said) if self._processes.get(user, said.process) != said.process]
         if new:
             self._require_way_back(new[0], said)
-        if new and not self._on_new(new[0]):
+        if new and not all(map(self._on_new, new)):
             await asyncio.wait([self._over])
         else:
-            self._require_place(said)
-            self._numbers.setdefault(said.process, self._number(new))
-            await self._stand_by(stream)
+            async with self._settled:
+                self._require_place(said)
+                terms = self._terms_of(said, new)
+            await self._stand_by(stream, terms)
         if self._over.done() and self._over.result():
             await stream.write(pb.FromEdge(again=pb.Again()))
 
@@ -207,11 +209,15 @@ class Beside(_Desk):
         """Of a process that was not here before: higher than those whose users it is, if it came anew."""
         return 1 + max(self._numbers.values()) if new else 0
 
-    async def _stand_by(self, stream: _Stream) -> None:
+    def _terms_of(self, said: pb.Introduction, new: Sequence[str]) -> pb.Terms:
+        self._numbers.setdefault(said.process, self._number(new))
+        terms = pb.Terms(first=_key(self._last), process=self._numbers[said.process])
+        terms.MergeFrom(self._terms)
+        return terms
+
+    async def _stand_by(self, stream: _Stream, terms: pb.Terms) -> None:
         place = id(stream.context)
         self._processes |= dict.fromkeys(names_in(stream.said), stream.said.process)
-        terms = pb.Terms(first=_key(self._last), process=self._numbers[stream.said.process])
-        terms.MergeFrom(self._terms)
         await stream.write(pb.FromEdge(terms=terms))
         self._streams[place] = stream
         hearing = asyncio.create_task(self._hear(place, stream))
@@ -246,6 +252,10 @@ class Beside(_Desk):
 
     async def keep(self, at: Place) -> str:
         """Why not all users have kept their state before this slot; empty if they have. Within the run's patience."""
+        async with self._settled:
+            return await self._keep(at)
+
+    async def _keep(self, at: Place) -> str:
         streams = {place: stream for place, stream in self._streams.items() if stream.said.keeps}
         keeping = {user for stream in streams.values() for user in names_in(stream.said)}
         if lacking := [name for name in self._reception.users if name not in keeping]:

@@ -10,7 +10,7 @@ import os
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Version of the meaning of `edge.proto`; both sides must speak the same one."""
 
 LIVE = "/equiran.v1.Edge/Live"

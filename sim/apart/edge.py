@@ -14,7 +14,7 @@ from edge_server.boundary import Keeper
 from edge_server.cell import Cell
 from edge_server.compute import OneThread, flushing_denormals
 from edge_server.credentials import OPEN, Guard
-from edge_server.judge import RunFailed
+from edge_server.judge import Forgotten, RunFailed
 from edge_server.listening import PortTaken
 from edge_server.reception import Reception
 from edge_server.reception_service import Beside, NobodyCame, WaitingRoom
@@ -204,22 +204,17 @@ class _Edge:
             return asyncio.run(self._served(replace(design, plan=plan), step, hooks))
 
     async def _served(self, design: Blueprint, step: Step, hooks: Hooks) -> Outcome:
-        def goes_on(user: str) -> bool:
-            if not (may := cell.takes_anew()):
-                cell.fail(ProcessLost(f"user {user!r} came back as a new process"))
-            return may
-
         cell = Cell(design.plan, hooks.on_event, hooks.stop)
-        beside = Beside(self._reception, self._guard, self._run, design.plan, goes_on)
+        beside = Beside(self._reception, self._guard, self._run, design.plan, cell.takes_anew)
         compute = OneThread(design.scenario.threads.edge)
         tasks = build_server_tasks(design, hooks.on_event, hooks.on_task)
         rounds = build_rounds(design, step, cell, compute, tasks.then(hooks.on_round), hooks.on_event, tasks)
-        together = Together(beside, hooks, design.scenario.checkpoints)
+        together = Together(beside, cell, hooks, design.scenario.checkpoints)
         rounds.keeper = Keeper(together.due, together.keep)
         rounds.pause = Pause(cell, hooks.pause, hooks.on_event)
         try:
             async with self._open(cell, beside) as server, _draining(cell, server, beside, hooks.stop):
-                users = await tasks.beside(rounds.run())
+                users = await _taken_back(tasks.beside(rounds.run()))
                 if cell.stopping and rounds.boundary:
                     await together.keep(rounds.boundary)
         finally:
@@ -254,6 +249,14 @@ class _Edge:
             watching.cancel()
             beside.end(failure, again=again)
             await server.stop(grace)
+
+
+async def _taken_back(run: Awaitable[list[bytes]]) -> list[bytes]:
+    """What a run gives. Raises ProcessLost where it waited for what a process knew that is gone."""
+    try:
+        return await run
+    except Forgotten as error:
+        raise ProcessLost(str(error)) from error
 
 
 @asynccontextmanager

@@ -81,7 +81,7 @@ class Metrics(Collector):
         kind, user = str(event["event"]), str(event.get("user", ""))
         with self._lock:
             self._events[user, kind] += 1
-            if kind in ("join", "returned"):
+            if kind in ("join", "returned", "began_anew"):
                 self._here.add(user)
             elif kind == "lost":
                 self._here.discard(user)

@@ -8,7 +8,7 @@ BAD = frozenset(
     {"failed", "lost", "rejected", "late", "came_late", "not_saved", "traceback", "fault", "no_digest", "locked",
      "quarantined", "server_task_failed", "server_task_not_scored"}
 )  # fmt: skip
-GOOD = frozenset({"recovered", "returned", "resumed", "continued"})
+GOOD = frozenset({"recovered", "returned", "began_anew", "resumed", "continued"})
 """Trouble that is over."""
 
 

@@ -237,13 +237,13 @@ def test_where_slots_go_on_a_user_that_dies_begins_anew_from_what_was_kept(
     with apart.apart(eager=True) as ours:
         served, at = ours.serve(tmp_path / "edge", scenario, "--out", "run", "--json")
         stays, dies = both(ours, tmp_path, scenario, at)
-        comes = "join"
+        comes = ["join"]
         for death in range(deaths):
-            served.until(lambda: saved_since(folder, comes) > 3)
+            served.until(lambda: saved_since(folder, comes[-1]) > 3)
             dies.send(signal.SIGKILL)
             dies = ours.join(tmp_path / "u1", scenario, at, "u1")
             served.until(lambda death=death: len(returns(folder)) > death)
-            comes = returns(folder)[-1]["event"]
+            comes.append(returns(folder)[-1]["event"])
         digest = ends_well(served, folder)
         for user in (stays, dies):
             user.ends(0)

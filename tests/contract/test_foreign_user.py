@@ -51,7 +51,7 @@ def tree(folder: Path) -> runs.Tree:
 
 
 def join(**changes: Any) -> bytes:
-    said = {"protocol": 2, "run": "kernel", "user": "u0", "dtype": 2, "feature_shape": [3], "batch": 2}
+    said = {"protocol": 3, "run": "kernel", "user": "u0", "dtype": 2, "feature_shape": [3], "batch": 2}
     return pb.UserMessage(join=pb.Join(**{**said, "validation_batch": 4, **changes})).SerializeToString()
 
 

@@ -1,6 +1,7 @@
 """What a user that comes back is told again, and who may not come back."""
 
 import asyncio
+from typing import Any
 
 import pytest
 import torch
@@ -129,7 +130,7 @@ def filled(message: pb.UserMessage) -> bytes:
     return message.SerializeToString()
 
 
-def joined(cell: Cell, name: str, **more: int) -> Kept:
+def joined(cell: Cell, name: str, **more: Any) -> Kept:
     """The line of a user who is there now."""
     line, dtype = Kept(), pb.FLOAT64
     join = pb.Join(protocol=PROTOCOL, run="r", user=name, dtype=dtype, feature_shape=[1], batch=1, **more)

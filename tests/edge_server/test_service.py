@@ -111,7 +111,7 @@ def test_more_users_than_grpc_lets_wait_by_default_come_at_once() -> None:
 @pytest.mark.parametrize(
     ("changes", "code", "said"),
     [
-        ({"protocol": 1}, "FAILED_PRECONDITION", "protocol 1, but this edge speaks 2"),
+        ({"protocol": 1}, "FAILED_PRECONDITION", "protocol 1, but this edge speaks 3"),
         ({"run": "other"}, "NOT_FOUND", "run 'other' is not served here"),
         ({"user": "mallory"}, "NOT_FOUND", "no user 'mallory' in this scenario"),
         ({"batch": 3}, "INVALID_ARGUMENT", "user 'a' has batch 3, but the scenario says 2"),

@@ -26,7 +26,7 @@ from sim.planning import blueprint
 from sim.seeds import stream_seed
 from sim.step import Step
 from user_client.losses import Slope
-from user_client.session import Session
+from user_client.session import Anew, Session
 from user_client.user import Feedback, User, Validation
 
 CASES = 64
@@ -55,12 +55,12 @@ class Case:
     def names(self) -> list[str]:
         return [user.name for user in self.design.plan.users]
 
-    def session(self, k: int) -> "WatchedSession":
+    def session(self, k: int, anew: Anew | None = None) -> "WatchedSession":
         """User k, as `sim.build.build_session` builds it, watched."""
         plan, shape, fresh = self.design.plan.users[k], self.design.output_shape, _fresh(self.number)[k]
         user = deepcopy(fresh, {id(fresh.task): fresh.task})
         ahead = not self.design.plan.slot_by_slot
-        return WatchedSession(user, plan.name, RUN, shape, plan.codings, plan.rounding_seed, ahead=ahead)
+        return WatchedSession(user, plan.name, RUN, shape, plan.codings, plan.rounding_seed, ahead=ahead, anew=anew)
 
     def rounds(
         self,
@@ -200,10 +200,14 @@ def _users(random: Random, many: int, rounds: int, slots: int) -> list[runs.Tree
             "name": f"u{k}",
             "task": file if file and random.random() < 0.7 else kernel,
             "front": {"kind": "mlp", "width": 4} if trained and random.random() < 0.7 else "none",
-            "head": {"kind": random.choice(("identity", "linear"))},
+            "head": _head(random.choice(("identity", "linear")), fresh=batch == 1),
         }
         for k in range(many)
     ]
+
+
+def _head(kind: str, *, fresh: bool) -> runs.Tree:
+    return {"kind": kind, "start": "fresh"} if fresh and kind == "linear" else {"kind": kind}
 
 
 def _arrays(seed: int, rounds: int, slots: int, batch: int) -> runs.Tree:

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from simulated_cases import CASES, Case, WatchedSession, case
 from simulated_network import Host, Network
+from simulated_revivals import Revivals
 from simulated_strangers import Rival, strangers
 from simulated_weather import Doom, Rough
 from virtual_time import run
 
-from edge_server.absence import WAITING, Absence, Log
+from edge_server.absence import WAITING, Absence, Log, Return
 from edge_server.cell import Cell
 from edge_server.credentials import OPEN
 from edge_server.judge import RunFailed
@@ -50,6 +51,7 @@ class Edge:
     numbers: list[bytes] = field(default_factory=list)
     sizes: list[bytes] = field(default_factory=list)
     left_out: list[tuple[int, int, int, int]] = field(default_factory=list)
+    returns: tuple[Return, ...] = ()
     states: set[tuple[bytes, bytes]] = field(default_factory=set)
     applied: set[tuple[int, int, int]] = field(default_factory=set)
     rounds_written: set[int] = field(default_factory=set)
@@ -95,6 +97,7 @@ class Edge:
         self.numbers += [rows.tobytes() for rows in kept]
         self.sizes += [record.bytes_up.tobytes(), record.bytes_down.tobytes()]
         self.left_out += [(record.round, i, k, record.left_out[i, k]) for i, k in np.argwhere(record.left_out).tolist()]
+        self.returns += record.returns
         self.rounds_written.add(record.round)
         self.applied |= {(k, record.round, i) for i, k in np.argwhere(record.status == APPLIED).tolist()}
 
@@ -172,6 +175,10 @@ class Rehearsal:
         self.weather = Rough(random, self.doom, mild=self.hopeless or stops, hurried=hurried)
         self.edge = Edge(self.case, stop_after, stop_at, self.weather.delay())
         self.sessions = [self.case.session(k) for k in range(len(self.case.names))]
+        self.revivals: Revivals | None = None
+        if absence.drops and self.doom is None and (fate := Random(f"{seed} anew")).random() < 0.5:
+            self.revivals = Revivals(self, fate, self.weather.delay())
+            self.edge.rounds.keeper = self.revivals.keeper
         self.failure: RunFailed | None = None
         self.failed_at = 0.0
         self.digests: list[bytes] = []
@@ -190,9 +197,12 @@ class Rehearsal:
         self.strangers = [
             asyncio.create_task(one) for one in strangers(self.random, self.case, self.network, self.edge.cell)
         ]
+        reviving = asyncio.create_task(self.revivals.live()) if self.revivals else None
         try:
             users = await self.edge.rounds.run()
             self.digests = [self.edge.rounds.model.digest(), *users]
+            if reviving:
+                reviving.cancel()
             await asyncio.wait([host.process for host in self.all_hosts if host.process])
             self.lines += [line for task in self.strangers for line in await task]
         except RunFailed as failure:
@@ -216,7 +226,9 @@ class Rehearsal:
     def followed(self) -> Story:
         """A quiet run that goes on without the users whom this one went on without."""
         plan = self.case.design.plan
-        absence = replace(plan.absence, log=Log(len(self.edge.rounds_written), tuple(self.edge.left_out)))
+        absence = replace(
+            plan.absence, log=Log(len(self.edge.rounds_written), tuple(self.edge.left_out), self.edge.returns)
+        )
         design = replace(self.case.design, plan=replace(plan, absence=absence))
         return told(replace(self.case, design=design), None)
 

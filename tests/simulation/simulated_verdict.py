@@ -33,10 +33,14 @@ def _steps(run: Rehearsal) -> Iterator[str]:
 
 def _without_some(run: Rehearsal) -> Iterator[str]:
     """Slots go on without those who are not heard: still everybody applies what counts, and nothing else, once."""
+    before = run.revivals.before if run.revivals else {}
     for k, session in enumerate(run.sessions):
-        applied = [(k, t, i) for call, t, i in session.user.calls if call == "apply" and t in run.edge.rounds_written]
+        lives = [*before.get(k, ()), session]
+        calls = [call for life in lives for call in life.user.calls]
+        applied = [(k, t, i) for call, t, i in calls if call == "apply" and t in run.edge.rounds_written]
         due = {one for one in run.edge.applied if one[0] == k}
-        if len(applied) > len({*applied}) or not due >= {*applied} or (session.done and due > {*applied}):
+        whole = session.done and len(lives) == 1
+        if len(applied) > len({*applied}) or not due >= {*applied} or (whole and due > {*applied}):
             yield f"{session.name} applied {applied}, and not {sorted(due)}"
     if run.failure and "\n" in str(run.failure):
         yield f"a failure of several lines: {run.failure}"
@@ -50,8 +54,13 @@ def _misunderstood(run: Rehearsal) -> Iterator[str]:
         process = host.process
         error = process.exception() if process and process.done() and not process.cancelled() else None
         for one in error.exceptions if isinstance(error, ExceptionGroup) else [error] if error else []:
-            if run.doom is None and not isinstance(one, StreamCut):
+            if run.doom is None and not isinstance(one, StreamCut) and not (run.revivals and _turned_away(one)):
                 yield f"{host.names} ended with {one!r}"
+
+
+def _turned_away(error: Exception) -> bool:
+    """A process that came anew when nobody was let in any more, or when the run had to be taken back."""
+    return "the run ended before this process could take part" in str(error) or "and so does the run" in str(error)
 
 
 def _followed(run: Rehearsal) -> Iterator[str]:

@@ -12,6 +12,9 @@ Doom = Literal["killed", "vanishes", "garbage", "replay"]
 _KEEPALIVE = 40.0
 """Seconds after which both sides of a silent stream know."""
 
+_BEFORE_A_WORD = 6
+"""Cuts, at most, of streams of hosts that have heard nothing yet: they look for an edge for seconds only."""
+
 
 class Rough:
     """Delays, cuts, silence and repetition; what `doom` says befalls one host, and it never comes back.
@@ -27,7 +30,7 @@ class Rough:
         self._whole = random.choice((0.0, 0.5, 1.0))
         self._often = random.choice((0.5, 1.0))
         self._again = random.choice((0.0, 0.0, 0.05, 0.3))
-        self._mild = mild
+        self._mild, self._early = mild, _BEFORE_A_WORD
         self._doom, self._spoken = doom, Counter[str]()
         self._after = random.randint(1, 12)
         self.doomed_at: float | None = None
@@ -46,10 +49,12 @@ class Rough:
         return lambda: times * delay()
 
     def cut(self, host: Host) -> Cut | None:
-        if self._cuts == 0 or self._random.random() > self._often:
+        early = not host.heard()
+        if self._cuts == 0 or (early and self._early == 0) or self._random.random() > self._often:
             return None
         self._cuts -= 1
-        soon = self._mild or not host.heard()
+        self._early -= early
+        soon = self._mild or early
         after = self._random.choice((1, 2, 3, self._random.randint(1, 15), self._random.randint(1, 15)))
         up, down = self._random.random() < 0.5, self._random.random() < 0.5
         user_notices, edge_notices = self._notice(soon=soon), self._notice(soon=self._mild)

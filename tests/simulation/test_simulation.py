@@ -48,7 +48,7 @@ def test_so_do_many_more(first: int) -> None:
 
 EVERYTHING = {
     "cut", "repeated", "lost", "returned", "duplicate", "rejected", "rival", "stranger", "stopped",
-    "killed", "vanishes", "garbage", "replay", "failed",
+    "killed", "vanishes", "garbage", "replay", "failed", "began_anew",
 }  # fmt: skip
 
 

@@ -220,7 +220,7 @@ def test_an_applied_slot_takes_a_step() -> None:
 @pytest.mark.parametrize(
     ("data", "said_"),
     [
-        (welcome((1,), protocol=9), "the edge speaks protocol 9, this user 2"),
+        (welcome((1,), protocol=9), "the edge speaks protocol 9, this user 3"),
         (welcome((2,)), r"user 'a': the edge's outputs are \[2\] per sample, the head expects \[1\]"),
         (edge(), "the edge sent a message of no known kind"),
         (welcome((1,), pb.Next()), "which is nothing known"),
