@@ -173,7 +173,7 @@ ALLOWED = {
     "UserMessage": {"join", "features", "feedback", "report", "leave", "ahead"},
     "Join": {
         "protocol", "run", "user", "incarnation", "dtype", "feature_shape", "batch", "validation_batch",
-        "wants_feature_gradient", "sends_ahead", "codings", "heard",
+        "wants_feature_gradient", "sends_ahead", "codings", "heard", "process", "begins",
     },
     "Features": {"key", "features"},
     "Feedback": {"key", "loss", "gradient"},

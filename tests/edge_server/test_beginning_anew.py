@@ -14,6 +14,7 @@ from edge_server.judge import Forgotten
 from edge_server.plan import RunPlan, UserPlan
 from protos import edge_pb2 as pb
 
+Body = Callable[[Cell, Kept, Kept], Coroutine[None, None, None]]
 ONE = torch.ones(1, 1, dtype=torch.float64)
 
 
@@ -29,9 +30,7 @@ def kinds(line: Kept) -> list[str | None]:
     return [message.WhichOneof("kind") for message in line.said]
 
 
-def in_a_cell(
-    body: Callable[[Cell, Kept, Kept], Coroutine[None, None, None]], policy: str = "drop", least: int = 1
-) -> Cell:
+def in_a_cell(body: Body, policy: str = "drop", least: int = 1) -> Cell:
     """With users a and b, who may be gone."""
     users = [UserPlan(name, 4.0, torch.float64, (1,), (1,), 1, 0, trainable_front=False) for name in "ab"]
     absence = Absence(policy, None, least)  # type: ignore[arg-type]
