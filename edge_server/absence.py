@@ -35,14 +35,17 @@ class Log:
     returns: tuple[Return, ...] = ()
 
     def back_to(self, at: Place) -> Mapping[int, Place]:
-        """To which slot's state users go back before this one."""
+        """To which slot's state users go back before this one.
+
+        Who began anew twice there, the second time with what was kept in between, goes back as the first time.
+        """
         return self._by_place.get(at, {})
 
     @cached_property
     def _by_place(self) -> dict[Place, dict[int, Place]]:
         found: dict[Place, dict[int, Place]] = defaultdict(dict)
         for at, k, of in self.returns:
-            found[at][k] = of
+            found[at][k] = of if of < at else found[at].get(k, of)
         return found
 
     def left_out(self, t: int, i: int, code: int) -> frozenset[int]:

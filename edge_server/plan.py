@@ -128,7 +128,7 @@ class RunPlan:
         return np.stack([self.in_slot(there, round_, slot) for slot in range(self.slots)])
 
     def back_to(self, t: int, i: int) -> Mapping[int, Place]:
-        """To which slot's state users go back before this one; those of the first one have, in what they go on from."""
+        """To which slot's state users go back before this one; before the first they have, in what they go on from."""
         return self.absence.log.back_to((t, i)) if (t, i) > (self.first, self.first_slot) else {}
 
     def wanted_back(self, k: int) -> list[Place]:

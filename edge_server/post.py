@@ -31,8 +31,9 @@ class Post:
         return self.conversations[k].send(message)
 
     def begin(self, k: int, conversation: Conversation) -> None:
-        """User k is talked to anew."""
+        """User k is talked to anew: what was held is for nobody."""
         self.conversations[k] = conversation
+        self._held.pop(k, None)
         self.forget(k)
 
     def forget(self, k: int) -> None:

@@ -182,6 +182,9 @@ class Session:
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Goes on from what `state` once gave. Raises ValueError when it is another user's."""
+        self._become(self._memory.restore(state))
+
+    def _become(self, state: Mapping[str, Tensor]) -> None:
         own = dict(state)
         owed = own.pop(_OWED, None)
         self._gradients.owed = None if owed is None else owed.numpy().copy()
@@ -189,6 +192,9 @@ class Session:
 
     def state(self) -> dict[str, Tensor]:
         """A copy of what the user remembers, and of what its gradients owe: [B, ...output_shape]."""
+        return self._now() | self._memory.state()
+
+    def _now(self) -> dict[str, Tensor]:
         owed = self._gradients.owed
         return self.user.state() | ({} if owed is None else {_OWED: torch.from_numpy(owed.copy())})
 
@@ -235,7 +241,7 @@ class Session:
 
     def _obey(self, asked: pb.Next) -> list[bytes]:
         if asked.HasField("back_to") and (past := self._memory.take(asked.back_to)) is not None:
-            self.restore(past)
+            self._become(past)
         t, i = asked.key.round, asked.key.slot
         if asked.ask == pb.Next.WAIT:
             return []
@@ -331,7 +337,7 @@ class Session:
             raise self._wrong("acknowledged without the gradient that a trainable front needs")
         self._given = None
         self._prove_feedback()
-        self._memory.before(message.key, self.state)
+        self._memory.before(message.key, self._now)
         self.user.apply(gradient)
         self._gradients.settle()
         self.settled = True

@@ -172,10 +172,14 @@ def test_cut_and_killed_users_and_a_killed_edge_come_back_to_the_same_digest(tmp
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("policy", ["wait", "drop"])
 @pytest.mark.parametrize("seed", range(5))
-def test_ten_kills_at_random_moments_change_nothing(tmp_path: Path, seed: int) -> None:
+def test_ten_kills_at_random_moments_change_nothing(tmp_path: Path, seed: int, policy: str) -> None:
+    """Of what the attendance says, where slots go on without users."""
     rng = random.Random(seed)
-    scenario = runs.write(tmp_path, {**LONG, "rounds": 900, "patience": 60, "checkpoints": {"seconds": 0, "slots": 2}})
+    rounds, pace = (900, 0.0) if policy == "wait" else (2500, 0.3)
+    changes = {"rounds": rounds, "on_user_failure": policy, "checkpoints": {"seconds": pace, "slots": 2}}
+    scenario = runs.write(tmp_path, {**LONG, **changes, "patience": 60})
     folder = tmp_path / "edge/run"
     with apart.apart(eager=True) as ours:
         served, at = ours.serve(tmp_path / "edge", scenario, "--out", "run", "--json")
@@ -193,7 +197,8 @@ def test_ten_kills_at_random_moments_change_nothing(tmp_path: Path, seed: int) -
         digest = ends_well(served, folder)
         for user in joined:
             user.ends(0)
-    assert digest == digest_of(tmp_path, scenario)
+    loaded, follows = runs.load(scenario, transport="memory"), folder if policy == "drop" else None
+    assert run(loaded, tmp_path / "again", None, Watcher(), attendance=follows).digest == digest
 
 
 @pytest.mark.parametrize("policy", [pytest.param("wait", marks=pytest.mark.slow), "drop"])

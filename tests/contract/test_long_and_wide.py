@@ -34,7 +34,7 @@ def long_run(folder: Path, transport: str) -> list[int]:
     return resident
 
 
-@pytest.mark.parametrize("transport", ["memory", "grpc"])
+@pytest.mark.parametrize("transport", [pytest.param("memory", marks=pytest.mark.slow), "grpc"])
 def test_ten_thousand_slots_leave_memory_flat(tmp_path: Path, transport: str) -> None:
     """In a fresh process: in this one, what earlier tests freed could hide a leak."""
     with ProcessPoolExecutor(1, get_context("spawn")) as fresh:

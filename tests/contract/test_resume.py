@@ -292,7 +292,7 @@ def test_interrupted_it_keeps_its_last_slot(tmp_path: Path) -> None:
     same(result.folder, whole.folder)
 
 
-@pytest.mark.parametrize("who", ["ray::HostActor", "ray::EdgeActor"])
+@pytest.mark.parametrize("who", [pytest.param("ray::HostActor", marks=pytest.mark.slow), "ray::EdgeActor"])
 def test_a_process_of_ray_is_killed(tmp_path: Path, who: str) -> None:
     """The run ends with one line that names who died, and goes on from its last checkpoint."""
     tree = runs.changed(deep(checkpoints=ROUNDS, on_user_failure="fail"), rounds=60)

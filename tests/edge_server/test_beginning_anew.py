@@ -7,7 +7,7 @@ import pytest
 import torch
 from test_coming_back import Kept, filled, joined
 
-from edge_server.absence import Absence, Return
+from edge_server.absence import Absence, Log, Return
 from edge_server.attendance import OutOfOrder, Refused
 from edge_server.cell import Cell
 from edge_server.judge import Forgotten
@@ -206,3 +206,17 @@ def test_who_comes_at_the_end_is_told_so() -> None:
             joined(cell, "b", process=2)
 
     in_a_cell(body)
+
+
+def test_who_began_anew_twice_before_a_slot_goes_back_as_the_first_time() -> None:
+    """The second process began with what the first one kept there."""
+    returns = [
+        Return((2, 0), 0, (1, 1)),
+        Return((2, 0), 0, (2, 0)),
+        Return((2, 0), 1, (2, 0)),
+        Return((3, 0), 0, (2, 1)),
+    ]
+    log = Log(4, (), tuple(returns))
+    assert log.back_to((2, 0)) == {0: (1, 1), 1: (2, 0)}
+    assert log.back_to((3, 0)) == {0: (2, 1)}
+    assert log.back_to((2, 1)) == {}

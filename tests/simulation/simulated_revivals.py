@@ -27,7 +27,7 @@ class Revivals:
         self._run, self._random, self._delay = run, random, delay
         self._which = random.randrange(len(run.case.hosts))
         self._deaths = random.choice((1, 1, 2, 4))
-        self._often = random.choice((0.1, 0.5, 1.0))
+        self._often = random.choice((0.1, 1.0, 1.0))
         self._at: Place = (0, 0)
         self._states: Sequence[Flat] = ()
         self._alive = True
@@ -52,7 +52,7 @@ class Revivals:
     async def live(self) -> None:
         """Deaths and new lives, until the run is over."""
         for _ in range(self._deaths):
-            await self._some(1, 30, 100, 300)
+            await self._some(1, 30, 100, 300, 1000, 3000)
             host = self._run.hosts[self._which]
             if host.process is None or host.process.done():
                 return

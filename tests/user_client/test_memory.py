@@ -53,6 +53,19 @@ def test_it_is_what_it_was_and_goes_on_from_there() -> None:
     assert slot(session, 1, 1, following(1, 2)) != before
 
 
+def test_what_is_kept_of_it_remembers_too() -> None:
+    session = welcomed((0, 1))
+    before = slot(session, 0, 0, following(0, 1))
+    slot(session, 0, 1, following(0, 2))
+    again = welcomed()
+    again.restore(session.state())
+    said = pb.Welcome(protocol=PROTOCOL, rounds=4, slots=3, output_shape=(5,), next=following(0, 2, back_to=(0, 1)))
+    said.remember.append(pb.Key(round=0, slot=1))
+    hear(again, pb.EdgeMessage(welcome=said))
+    assert again.user.digest() == before
+    assert session.user.digest() != before
+
+
 def test_where_no_step_was_taken_since_it_stays_what_it_is() -> None:
     session = welcomed((0, 1))
     before = slot(session, 0, 0, following(0, 1))
