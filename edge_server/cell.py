@@ -114,8 +114,10 @@ class Cell:
 
     def _begin_anew(self, k: int, join: pb.Join, line: Line) -> None:
         """A later process of user k, which has forgotten what the last one knew, is to be let in. Raises Refused."""
-        if not self.takes_anew(join.user):
-            raise Refused("ABORTED", f"user {join.user!r} begins anew, and so does the run")
+        if self.door.coming.get(k) != join.process:
+            raise Refused("FAILED_PRECONDITION", f"user {join.user!r} begins anew, but was not told to")
+        if self._attendance.leaving:
+            raise Refused("FAILED_PRECONDITION", _OVER)
         if (join.begins.round, join.begins.slot) > self._judge.at:
             raise Refused("INVALID_ARGUMENT", f"user {join.user!r} begins with its state of a slot that is to come")
         if old := self.post.conversations[k].replaced_by(join):
@@ -199,7 +201,7 @@ class Cell:
         """Whether user k cannot have said this before it heard the last thing that it was told."""
         if not message.HasField("features") or message.features.key.slot in (0, self.plan.slots):
             return True
-        return k not in self._attendance.ahead or k not in self._asking.spoke
+        return k not in self._attendance.ahead
 
     def lose(self, k: int, why: str, line: Line, *, for_good: bool = False) -> None:
         """User k's stream broke off: the run waits for it to come back on another one, or fails with one line.
@@ -244,10 +246,10 @@ class Cell:
         """Everybody was told to leave."""
         return self._asking.stopping
 
-    def takes_anew(self, name: str) -> bool:
-        """Whether a process of this user may be let in that has forgotten how its last slots went: the run goes on.
+    def takes_anew(self, name: str, process: int) -> bool:
+        """Whether this process of a user, which has forgotten how its last slots went, may come: the run goes on.
 
-        Otherwise it fails, to be taken back. Raises Refused where nobody is to come any more.
+        Otherwise the run fails, to be taken back. Raises Refused where nobody is to come any more.
         """
         drops = self.plan.absence.drops_in(self._judge.at[0])
         if drops and self._attendance.leaving:
@@ -256,7 +258,7 @@ class Cell:
         if not drops or k in self._asking.hopes_for:
             self.fail(Forgotten(f"user {name!r} came back as a new process"))
             return False
-        self.door.coming.add(k)
+        self.door.coming[k] = process
         return True
 
     @property

@@ -23,10 +23,12 @@ class Let(NamedTuple):
 
 
 class Door:
-    """Users are indices k. Of each, the latest process waits. coming: who was told to come, and is not let in yet."""
+    """Users are indices k. Of each, the latest process waits. coming: the number of the one that was told to come, and
+    is not let in yet.
+    """
 
     def __init__(self) -> None:
-        self.coming: set[int] = set()
+        self.coming: dict[int, int] = {}
         self._waiting: dict[int, tuple[Conversation, Place]] = {}
         self._returns: list[Return] = []
 
@@ -62,7 +64,8 @@ class Door:
     def let_in(self, k: int, at: Place) -> Let:
         """User k takes part from slot `at` on."""
         conversation, begins = self._waiting.pop(k)
-        self.coming.discard(k)
+        if self.coming.get(k) == conversation.process:
+            del self.coming[k]
         back = Return(at, k, begins)
         self._returns.append(back)
         return Let(conversation, back)

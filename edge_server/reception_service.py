@@ -4,7 +4,7 @@ import asyncio
 import math
 from abc import ABC, abstractmethod
 from asyncio import FIRST_COMPLETED, Event, Future, Task
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -139,8 +139,8 @@ class WaitingRoom(_Desk):
 class Beside(_Desk):
     """Beside the run: tells its terms, and has all users keep their state together.
 
-    run: its id, of which `plan` is an attempt. on_new: told of a user whose process is not the one that it was; whether
-    the run goes on with it, and is not taken back.
+    run: its id, of which `plan` is an attempt. on_new: told of a user whose process is not the one that it was, and the
+    new one's number; whether the run goes on with it, and is not taken back.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class Beside(_Desk):
         guard: Guard,
         run: str,
         plan: RunPlan,
-        on_new: Callable[[str], bool],
+        on_new: Callable[[str, int], bool],
     ):
         super().__init__(guard, plan.patience)
         self._reception, self._plan, self._on_new = reception, plan, on_new
@@ -172,12 +172,14 @@ class Beside(_Desk):
         new = [user for user in names_in(said) if self._processes.get(user, said.process) != said.process]
         if new:
             self._require_way_back(new[0], said)
-        if new and not all(map(self._on_new, new)):
+        number = self._numbers.get(said.process, 1 + max(self._numbers.values()) if new else 0)
+        if new and not all(self._on_new(user, number) for user in new):
             await asyncio.wait([self._over])
         else:
             async with self._settled:
                 self._require_place(said)
-                terms = self._terms_of(said, new)
+                self._numbers[said.process] = number
+                terms = self._terms_of(said.process)
             await self._stand_by(stream, terms)
         if self._over.done() and self._over.result():
             await stream.write(pb.FromEdge(again=pb.Again()))
@@ -205,13 +207,8 @@ class Beside(_Desk):
             told = f"no state before round {self._last[0]}, slot {self._last[1]}, where the run goes on"
             raise Refused("FAILED_PRECONDITION", f"{', '.join(map(repr, names_in(said)[:5]))}: {told}")
 
-    def _number(self, new: Sequence[str]) -> int:
-        """Of a process that was not here before: higher than those whose users it is, if it came anew."""
-        return 1 + max(self._numbers.values()) if new else 0
-
-    def _terms_of(self, said: pb.Introduction, new: Sequence[str]) -> pb.Terms:
-        self._numbers.setdefault(said.process, self._number(new))
-        terms = pb.Terms(first=_key(self._last), process=self._numbers[said.process])
+    def _terms_of(self, process: str) -> pb.Terms:
+        terms = pb.Terms(first=_key(self._last), process=self._numbers[process])
         terms.MergeFrom(self._terms)
         return terms
 

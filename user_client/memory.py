@@ -12,7 +12,9 @@ _PAST = "past"
 
 
 class Memory:
-    """A user changes by steps alone: its state before a slot is that before its first step in it, or later."""
+    """A user changes by its steps, and by the first features of a round, which it is asked for: its state before a slot
+    is that before the first of these in it, or later.
+    """
 
     def __init__(self) -> None:
         self._named: list[tuple[int, int]] = []
@@ -25,7 +27,7 @@ class Memory:
         self._named = sorted(named - self._past.keys())
 
     def before(self, key: pb.Key, state: Callable[[], State]) -> None:
-        """The user is about to take its step of this slot."""
+        """The user is about to change in this slot, or may be."""
         while self._named and self._named[0] <= _place(key):
             self._past[self._named.pop(0)] = state()
 

@@ -249,6 +249,7 @@ class Session:
             self._left = True
             return [self._say(pb.UserMessage(leave=pb.Leave(parameters_sha256=self.user.digest())))]
         self._unproven.clear()  # who is asked for features has been heard
+        self._memory.before(asked.key, self._now)
         validates = asked.ask == pb.Next.VALIDATION
         return [self._up(t, i, self.user.validation_features(t) if validates else self.user.features(t, i))]
 

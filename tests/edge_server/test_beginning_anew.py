@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pytest
 import torch
@@ -24,6 +25,12 @@ def features(slot: int) -> bytes:
 
 def feedback(slot: int) -> bytes:
     return filled(pb.UserMessage(feedback=pb.Feedback(key=pb.Key(slot=slot), loss=1.0)))
+
+
+def anew(cell: Cell, process: int = 1, **more: Any) -> Kept:
+    """The line of another process of b's, which was told to come."""
+    cell.takes_anew("b", process)
+    return joined(cell, "b", process=process, **more)
 
 
 def kinds(line: Kept) -> list[str | None]:
@@ -60,8 +67,8 @@ def test_it_is_let_in_before_the_next_slot_and_asked_for_it() -> None:
         cell.receive(0, features(0))
         await cell.features(0, 0)
         cell.lose(1, "it died", b)
-        anew = joined(cell, "b", process=1)
-        assert anew.said == [], "the slot that goes on is over first"
+        comes = anew(cell)
+        assert comes.said == [], "the slot that goes on is over first"
         with pytest.raises(OutOfOrder, match="user 'b' speaks before it is let in"):
             cell.receive(1, features(0))
         answered = asyncio.create_task(cell.feedback(0, 0, [ONE, ONE]))
@@ -69,13 +76,13 @@ def test_it_is_let_in_before_the_next_slot_and_asked_for_it() -> None:
         cell.receive(0, feedback(0))
         await answered
         cell.acknowledge(0, 0)
-        assert kinds(anew) == []
+        assert kinds(comes) == []
         assert kinds(b)[-1:] == ["welcome"], "its old process hears nothing more"
         await slot_of_a(cell, 1)
-        assert kinds(anew) == ["welcome"]
-        assert anew.said[0].welcome.next.ask == pb.Next.WAIT
+        assert kinds(comes) == ["welcome"]
+        assert comes.said[0].welcome.next.ask == pb.Next.WAIT
         cell.end_round(0)
-        assert anew.said[1].round_end.next.ask == pb.Next.FEATURES
+        assert comes.said[1].round_end.next.ask == pb.Next.FEATURES
         cell.receive(1, filled(pb.UserMessage(features=pb.Features(key=pb.Key(round=1)))))
 
     assert in_a_cell(body).door.take() == (Return((0, 2), 1, (0, 0)),)
@@ -85,8 +92,8 @@ def test_where_too_few_are_there_it_is_asked_at_once() -> None:
     async def body(cell: Cell, _a: Kept, b: Kept) -> None:
         cell.receive(0, features(0))
         cell.lose(1, "it died", b)
-        anew = joined(cell, "b", process=1)
-        assert kinds(anew) == ["welcome", "asked"]
+        comes = anew(cell)
+        assert kinds(comes) == ["welcome", "asked"]
         cell.receive(1, features(0))
         assert [x is None for x in await cell.features(0, 0)] == [False, False]
 
@@ -100,10 +107,8 @@ def test_a_slot_that_waits_for_what_it_has_forgotten_fails() -> None:
         await cell.features(0, 0)
         answered = asyncio.create_task(cell.feedback(0, 0, [ONE, ONE]))
         await asyncio.sleep(0)
-        assert cell.takes_anew("b")
         cell.lose(1, "it died", b)
-        with pytest.raises(Refused, match="and so does the run"):
-            joined(cell, "b", process=1)
+        assert not cell.takes_anew("b", 1)
         with pytest.raises(Forgotten, match="user 'b' came back as a new process"):
             await answered
 
@@ -116,7 +121,7 @@ def test_one_at_the_door_is_no_hope_for_a_slot_that_comes_to_wait_for_it() -> No
         cell.receive(1, features(0))
         await cell.features(0, 0)
         cell.lose(1, "it died", b)
-        assert kinds(joined(cell, "b", process=1)) == []
+        assert kinds(anew(cell)) == []
         with pytest.raises(Forgotten, match="user 'b' came back as a new process"):
             await cell.feedback(0, 0, [ONE, ONE])
 
@@ -126,7 +131,7 @@ def test_one_at_the_door_is_no_hope_for_a_slot_that_comes_to_wait_for_it() -> No
 def test_where_users_are_waited_for_the_run_fails_to_be_taken_back() -> None:
     async def body(cell: Cell, _a: Kept, b: Kept) -> None:
         cell.lose(1, "it died", b)
-        assert not cell.takes_anew("b")
+        assert not cell.takes_anew("b", 1)
         with pytest.raises(Forgotten):
             await cell.features(0, 0)
 
@@ -138,9 +143,9 @@ def test_a_later_process_takes_the_place_of_one_at_the_door_and_of_one_that_is_t
         cell.receive(0, features(0))
         cell.receive(1, features(0))
         await cell.features(0, 0)
-        second = joined(cell, "b", process=1)
+        second = anew(cell)
         assert str(b.ended) == "stale epoch: incarnation 0 of user 'b', the edge knows 0 of process 1"
-        third = joined(cell, "b", process=2)
+        third = anew(cell, 2)
         assert str(second.ended) == "stale epoch: incarnation 0 of process 1 of user 'b', the edge knows 0 of process 2"
         for process in (0, 1):
             with pytest.raises(
@@ -173,16 +178,28 @@ def test_who_is_not_what_it_says_is_refused(more: dict[str, int], said: str) -> 
     async def body(cell: Cell, _a: Kept, b: Kept) -> None:
         cell.lose(1, "it died", b)
         with pytest.raises(Refused, match=said):
-            joined(cell, "b", process=1, **{"sends_ahead" if k == "ahead" else k: v for k, v in more.items()})
+            anew(cell, **{"sends_ahead" if k == "ahead" else k: v for k, v in more.items()})
 
     in_a_cell(body)
+
+
+def test_who_was_not_told_to_come_is_refused_and_harms_nobody() -> None:
+    async def body(cell: Cell, _a: Kept, _b: Kept) -> None:
+        with pytest.raises(Refused, match="user 'b' begins anew, but was not told to"):
+            joined(cell, "b", process=9)
+        cell.receive(0, features(0))
+        cell.receive(1, features(0))
+        assert [x is None for x in await cell.features(0, 0)] == [False, False]
+
+    for policy in ("drop", "wait"):
+        in_a_cell(body, policy=policy)
 
 
 def test_who_begins_with_what_is_to_come_is_refused() -> None:
     async def body(cell: Cell, _a: Kept, b: Kept) -> None:
         cell.lose(1, "it died", b)
         with pytest.raises(Refused, match="begins with its state of a slot that is to come"):
-            joined(cell, "b", process=1, begins=pb.Key(round=1))
+            anew(cell, begins=pb.Key(round=1))
 
     in_a_cell(body)
 
@@ -193,7 +210,7 @@ def test_who_comes_at_the_end_is_told_so() -> None:
         cell.receive(1, features(0))
         await cell.features(0, 0)
         cell.lose(1, "it died", b)
-        waits = joined(cell, "b", process=1)
+        waits = anew(cell)
         answered = asyncio.create_task(cell.feedback(0, 0, [ONE, ONE]))
         await asyncio.sleep(0)
         cell.receive(0, feedback(0))
@@ -203,7 +220,7 @@ def test_who_comes_at_the_end_is_told_so() -> None:
         await cell.farewell()
         assert str(waits.ended) == "the run ended before this process could take part in a slot"
         with pytest.raises(Refused, match="the run ended before this process could take part"):
-            joined(cell, "b", process=2)
+            anew(cell, 2)
 
     in_a_cell(body)
 

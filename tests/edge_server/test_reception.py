@@ -185,7 +185,7 @@ async def beside_at(address: str, policy: Any = "wait", news: list[str] | None =
     attempt = replace(plan(), run=f"{RUN}.1", absence=Absence(policy))
     told: list[str] = [] if news is None else news
 
-    def goes_on(user: str) -> bool:
+    def goes_on(user: str, _process: int) -> bool:
         told.append(user)
         return policy == "drop"
 

@@ -60,7 +60,7 @@ class Revivals:
             self._alive = False
             await self._some(0, 1, 30)
             try:
-                if not all(map(self._run.edge.cell.takes_anew, host.names)):
+                if not all(self._run.edge.cell.takes_anew(name, self.many + 1) for name in host.names):
                     return
             except Refused:
                 return

@@ -59,8 +59,8 @@ def _misunderstood(run: Rehearsal) -> Iterator[str]:
 
 
 def _turned_away(error: Exception) -> bool:
-    """A process that came anew when nobody was let in any more, or when the run had to be taken back."""
-    return "the run ended before this process could take part" in str(error) or "and so does the run" in str(error)
+    """A process that came anew when nobody was let in any more."""
+    return "the run ended before this process could take part" in str(error)
 
 
 def _followed(run: Rehearsal) -> Iterator[str]:

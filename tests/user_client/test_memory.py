@@ -91,6 +91,17 @@ def alone_in(session: Session, t: int) -> Session:
     return session
 
 
+def test_what_a_fresh_head_had_learned_before_is_there_again() -> None:
+    """Where it takes part no more: a process that begins anew has it, too."""
+    session = welcomed((1, 0), start="fresh")
+    learned = slot(session, 0, 0, pb.Next(ask=pb.Next.WAIT))
+    hear(session, pb.EdgeMessage(asked=following(1, 0)))
+    assert session.user.digest() != learned, "fresh again"
+    slot(session, 1, 0, following(1, 1))
+    hear(session, pb.EdgeMessage(asked=pb.Next(ask=pb.Next.WAIT, back_to=pb.Key(round=1))))
+    assert session.user.digest() == learned
+
+
 def test_a_state_that_was_never_named_is_an_error_and_changes_nothing() -> None:
     session = welcomed((0, 1))
     before = slot(session, 0, 0, following(0, 1))
