@@ -19,7 +19,7 @@ ELSEWHERE = {
     ".venv/bin/ray start *": "two machines: tests/contract/test_two_hosts.py",
     ".venv/bin/equiran run scenarios/cluster/*": "two machines: tests/contract/test_two_hosts.py",
     """grep "placed" runs/cluster/events.jsonl""": "two machines: tests/contract/test_two_hosts.py",
-    "ray job submit *": "a cluster with Ray's dashboard",
+    "ray job submit *": "installs Ray's dashboard; tests/contract/test_ray_job.py",
     "kubectl *": "Kubernetes",
     "ssh *": "another machine",
     "python -m pip install *": "installs; tests/test_release.py",
