@@ -1,6 +1,6 @@
 """Whom the edge asks for what, as a run goes from slot to slot, to validations and to its end."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 
 from edge_server.absence import AWAY
 from edge_server.answers import asking, leave
@@ -16,21 +16,12 @@ from protos import edge_pb2 as pb
 class Asking:
     """Opens in `attendance` what comes next, and words it for each user k.
 
-    lost: who cannot be reached now. spoke: who gave feedback in the slot that goes on. stopping: everybody is to leave
-    after it.
+    spoke: who gave feedback in the slot that goes on. stopping: everybody is to leave after it.
     """
 
-    def __init__(
-        self,
-        plan: RunPlan,
-        attendance: Attendance,
-        judge: Judge,
-        post: Post,
-        waiting: Waiting,
-        lost: Mapping[int, str],
-    ):
+    def __init__(self, plan: RunPlan, attendance: Attendance, judge: Judge, post: Post, waiting: Waiting):
         self._plan, self._attendance, self._judge = plan, attendance, judge
-        self._post, self._waiting, self._lost = post, waiting, lost
+        self._post, self._waiting = post, waiting
         self.spoke: set[int] = set()
         self.stopping = False
         self.turns = Turns(plan, judge.out, self._away)
@@ -140,8 +131,8 @@ class Asking:
         """The slot waits for feedback that only these can give, who were lost."""
         attendance = self._attendance
         waits = attendance.in_slot and attendance.what == "feedback" and not attendance.closed
-        few = len(attendance.asked - self._lost.keys()) < self._plan.absence.min_users
-        return attendance.unheard & self._lost.keys() if waits and few else frozenset()
+        few = len(attendance.asked - self._waiting.lost.keys()) < self._plan.absence.min_users
+        return attendance.unheard & self._waiting.lost.keys() if waits and few else frozenset()
 
     @property
     def _too_few(self) -> bool:
@@ -149,7 +140,7 @@ class Asking:
         waits = attendance.in_slot and attendance.what == "features" and not attendance.closed
         if not (waits and absence.drops_in(attendance.where[0])):
             return False
-        asked, lost = attendance.asked, self._lost
+        asked, lost = attendance.asked, self._waiting.lost
         return len(asked) - len(lost) < absence.min_users and len(asked - lost.keys()) < absence.min_users
 
     def _ask(self, k: int) -> None:

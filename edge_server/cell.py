@@ -11,22 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edge_server.absence import AWAY, HERE, NO_ANSWER, NO_FEATURES, Place
-from edge_server.answers import leave, round_end, welcome
+from edge_server.absence import AWAY, HERE, NO_ANSWER, NO_FEATURES
+from edge_server.answers import leave, round_end
 from edge_server.asking import Asking
-from edge_server.attendance import Attendance, Kind, OutOfOrder, Receipt, Refused, Said
-from edge_server.conversation import Conversation, Line
+from edge_server.attendance import Attendance, Kind, OutOfOrder, Receipt, Said
+from edge_server.comings import Comings
+from edge_server.conversation import Line
 from edge_server.door import Door
-from edge_server.judge import Forgotten, Judge, RunFailed
+from edge_server.judge import Judge, RunFailed
+from edge_server.kept import Kept
 from edge_server.messages import (
-    BadField,
     Feedback,
     Report,
     parse,
     read_feedback,
-    read_join,
     read_report,
-    read_tensors,
     require_hash,
     sendable,
 )
@@ -38,7 +37,6 @@ from edge_server.tally import Tally
 from edge_server.waiting import Waiting
 from protos import edge_pb2 as pb
 
-_OVER = "the run ended before this process could take part in a slot"
 _CODES = {"features": NO_FEATURES, "feedback": NO_ANSWER, "report": NO_ANSWER}
 
 Tensors = Sequence[Tensor | None]
@@ -64,97 +62,22 @@ class Cell:
         self.tell = on_event
         self._stop = stop
         self._attendance = Attendance([user.name for user in plan.users], plan.slots)
-        self.post, self.door = Post(plan), Door()
+        self.post = Post(plan)
         self._judge = Judge(plan, on_event)
         self._judge.at = (plan.first, plan.first_slot)
         self._left: set[int] = set()
-        self._lost: dict[int, str] = {}
-        self._expelled: dict[int, str] = {}
-        self._opened: dict[int, Tensor | BadField] = {}
-        self._riding: dict[int, pb.Features] = {}
-        self.waiting = Waiting(self._attendance, plan, self._judge, self._lost, stop)
+        self.waiting = Waiting(self._attendance, plan, self._judge, stop)
         self.left_out = np.full(users, HERE, np.uint8)
-        self._asking = Asking(plan, self._attendance, self._judge, self.post, self.waiting, self._lost)
+        parts = self._attendance, self._judge, self.post, self.waiting
+        self._asking = Asking(plan, *parts)
+        self._kept = Kept(plan, self._judge)
+        self._comings = Comings(plan, *parts, self._asking, self._kept, on_event)
 
     # ------------------------------------------------------------ what the transport calls
 
     def join(self, data: bytes, line: Line) -> int:
         """Take in the user whose Join is `data`; answers Welcome. Returns its index k. Raises Refused."""
-        join = read_join(data, self.plan)
-        k = self._attendance.find(join.user)
-        if k in self.post.conversations:
-            self._return(k, join, line)
-            return k
-        if join.heard:
-            raise Refused("FAILED_PRECONDITION", f"user {join.user!r} comes back, but it was never here")
-        self._attendance.join(k)
-        if join.sends_ahead:
-            self._attendance.ahead.add(k)
-        self.post.conversations[k] = Conversation(join, line)
-        self.tell({"event": "join", "user": join.user})
-        message = welcome(self.plan, k)
-        self._asking.word(message.welcome.next, k, self.plan.first, self.plan.first_slot)
-        self.post.send(k, message)
-        if self._attendance.assembled:
-            self.waiting.wake()
-        return k
-
-    def _return(self, k: int, join: pb.Join, line: Line) -> None:
-        """User k comes back. Raises Refused."""
-        if k in self._expelled:
-            raise Refused("FAILED_PRECONDITION", f"user {join.user!r} may not come back: {self._expelled[k]}")
-        if join.sends_ahead != (k in self._attendance.ahead):
-            raise Refused("INVALID_ARGUMENT", f"user {join.user!r} comes back with another sends_ahead")
-        if self.door.take_back(k, join, line):
-            return
-        if join.process > self.post.conversations[k].process:
-            self._begin_anew(k, join, line)
-        else:
-            self._take_back(k, join, line)
-
-    def _begin_anew(self, k: int, join: pb.Join, line: Line) -> None:
-        """A later process of user k, which has forgotten what the last one knew, is to be let in. Raises Refused."""
-        if self.door.coming.get(k) != join.process:
-            raise Refused("FAILED_PRECONDITION", f"user {join.user!r} begins anew, but was not told to")
-        if self._attendance.leaving:
-            raise Refused("FAILED_PRECONDITION", _OVER)
-        if (join.begins.round, join.begins.slot) > self._judge.at:
-            raise Refused("INVALID_ARGUMENT", f"user {join.user!r} begins with its state of a slot that is to come")
-        if old := self.post.conversations[k].replaced_by(join):
-            self.lose(k, "another process of its own took its place", old)
-        self.door.knock(k, join, line)
-        self._require_hope()
-        if self._asking.lacks(k):
-            self._let_in(k, self._attendance.where)
-            self._asking.ask_anew(k)
-
-    def _let_in(self, k: int, at: Place) -> None:
-        """User k, at the door, takes part from slot `at` on."""
-        conversation, back = self.door.let_in(k, at)
-        for known in (self._riding, self._opened, self._lost):
-            known.pop(k, None)
-        self._attendance.renew(k)
-        self.post.begin(k, conversation)
-        message = welcome(self.plan, k)
-        message.welcome.next.ask = pb.Next.WAIT
-        self.post.send(k, message)
-        (t, i), (of_t, of_i) = at, back.of
-        place = {"round": t, "slot": i, "of_round": of_t, "of_slot": of_i}
-        self.tell({"event": "began_anew", "user": self.plan.users[k].name, **place})
-
-    def _open_door(self, at: Place, without: frozenset[int] = frozenset()) -> None:
-        """Lets in who waits, before slot `at`; without: those of whom something is still to be told."""
-        for k in self.door.here:
-            if k not in without:
-                self._let_in(k, at)
-
-    def _take_back(self, k: int, join: pb.Join, line: Line) -> None:
-        """User k goes on over another stream. Raises Refused."""
-        missed = self.post.conversations[k].resume(join, line)
-        self._attendance.join(k)
-        self._lost.pop(k, None)
-        self._asking.make_up({k})
-        self.tell({"event": "returned", "user": join.user, **self._judge.key, "missed": missed})
+        return self._comings.join(data, line)
 
     def receive(self, k: int, data: bytes) -> None:
         """Take one message of user k. Raises OutOfOrder or Refused if it makes k's stream meaningless."""
@@ -173,7 +96,11 @@ class Cell:
             return
         if self._proves(k, message):
             conversation.prove()
-        self._keep(k, message)
+        if message.HasField("feedback"):
+            self.answered[k] = perf_counter()
+        if message.HasField("leave"):
+            self._left.add(k)
+        self._kept.keep(k, message)
         if receipt == "last" or self.plan.absence.drops:
             self.waiting.look()
 
@@ -181,21 +108,10 @@ class Cell:
         if receipt == "late":
             self.post.conversations[k].prove_asked()
             if message.HasField("features"):
-                self._keep(k, message)
+                self._kept.keep(k, message)
         name = "duplicate" if receipt == "again" else "came_late"
         self.tell({"event": name, "user": self.plan.users[k].name, **self._judge.key})
         self._asking.make_up({k})
-
-    def _keep(self, k: int, message: pb.UserMessage) -> None:
-        """What came with a message that counts, until its turn comes."""
-        if message.HasField("feedback"):
-            self.answered[k] = perf_counter()
-        if message.HasField("features"):
-            self._opened[k] = self._judge.open(k, message.features)
-        elif message.HasField("ahead"):
-            self._riding[k] = message.ahead
-        if message.HasField("leave"):
-            self._left.add(k)
 
     def _proves(self, k: int, message: pb.UserMessage) -> bool:
         """Whether user k cannot have said this before it heard the last thing that it was told."""
@@ -204,31 +120,8 @@ class Cell:
         return k not in self._attendance.ahead
 
     def lose(self, k: int, why: str, line: Line, *, for_good: bool = False) -> None:
-        """User k's stream broke off: the run waits for it to come back on another one, or fails with one line.
-
-        for_good: it may not come back. A line that another one has taken the place of loses nobody.
-        """
-        if self.door.lose(k, line):
-            self._expelled |= {k: why} if for_good else {}
-            return
-        conversation = self.post.conversations[k]
-        if not conversation.is_on(line):
-            return
-        conversation.break_off()
-        self._attendance.lose(k)
-        if self.waiting.failure:
-            return
-        name = self.plan.users[k].name
-        self.tell({"event": "lost", "user": name, **self._judge.key, "reason": why})
-        if for_good:
-            self._expelled[k] = why
-        self._lost[k] = why
-        if self.plan.absence.policy == "fail" or (for_good and not self.plan.absence.drops):
-            self.fail(RunFailed(f"user {name!r} was lost in {self._judge.where}: {why}"))
-        else:
-            self._asking.make_up(self._attendance.present)
-            self._require_hope()
-            self.waiting.look()
+        """User k's stream broke off; see `Comings.lose`."""
+        self._comings.lose(k, why, line, for_good=for_good)
 
     def hang_up(self, k: int, line: Line) -> None:
         """User k closed its stream: fine after its Leave, a loss before."""
@@ -247,29 +140,18 @@ class Cell:
         return self._asking.stopping
 
     def takes_anew(self, name: str, process: int) -> bool:
-        """Whether this process of a user, which has forgotten how its last slots went, may come: the run goes on.
-
-        Otherwise the run fails, to be taken back. Raises Refused where nobody is to come any more.
-        """
-        drops = self.plan.absence.drops_in(self._judge.at[0])
-        if drops and self._attendance.leaving:
-            raise Refused("FAILED_PRECONDITION", _OVER)
-        k = self._attendance.find(name)
-        if not drops or k in self._asking.hopes_for:
-            self.fail(Forgotten(f"user {name!r} came back as a new process"))
-            return False
-        self.door.coming[k] = process
-        return True
+        """Whether this process of a user, which has forgotten its last slots, may come; see `Comings.takes_anew`."""
+        return self._comings.takes_anew(name, process)
 
     @property
     def coming(self) -> str:
         """A user whose process comes anew, and is not let in yet; empty if there is none."""
-        return next((self.plan.users[k].name for k in self.door.coming), "")
+        return self._comings.coming
 
-    def _require_hope(self) -> None:
-        """Fails, if the slot waits for what somebody at the door has forgotten."""
-        for k in filter(self.door.waits, self._asking.hopes_for):
-            self.fail(Forgotten(f"user {self.plan.users[k].name!r} came back as a new process"))
+    @property
+    def door(self) -> Door:
+        """Where users wait whose process began anew."""
+        return self._comings.door
 
     @property
     def wanted_to_stop(self) -> bool:
@@ -329,7 +211,7 @@ class Cell:
     async def feedback(self, t: int, i: int, outputs: Tensors) -> list[Feedback | None]:
         """Send `outputs`; what each user made of them, in scenario order."""
         self._send_outputs("feedback", t, i, outputs)
-        self._require_hope()
+        self._comings.require_hope()
         received: list[Feedback | None] = [None] * len(outputs)
         answers = await self._gather()
         self._asking.spoke = {said.k for said in self._attendance.answers}
@@ -351,7 +233,7 @@ class Cell:
         self._asking.stopping = self._stop()
         here = self._asking.turns.here
         if not self.stopping:
-            self._open_door((t, i + 1), without=here)
+            self._comings.open_door((t, i + 1), without=here)
         self._asking.after_slot(t, i)
         rejected = self._judge.take()
         for k in sorted(here):
@@ -369,7 +251,7 @@ class Cell:
     def _close(self, k: int, message: pb.EdgeMessage, answer: pb.Next) -> int:
         """Bytes of what ends a slot for user k, with its `answer` for a run that goes on."""
         if not self.stopping:
-            return (self.post.hold if k in self._riding else self.post.send)(k, message)
+            return (self.post.hold if self._kept.rides(k) else self.post.send)(k, message)
         size = message.ByteSize()
         leave(answer)
         self.post.send(k, message)
@@ -398,7 +280,7 @@ class Cell:
         """
         self._asking.stopping = self.stopping or stop
         if not self.stopping and t + 1 < self.plan.rounds:
-            self._open_door((t + 1, 0))
+            self._comings.open_door((t + 1, 0))
         last = self._asking.after_round(t)
         for k in range(len(self.plan.users)):
             message = round_end(t, here=k in self._asking.turns.here, last=last)
@@ -407,7 +289,7 @@ class Cell:
 
     async def farewell(self) -> list[bytes]:
         """Wait for every Leave; SHA-256 of each user's parameters, in scenario order; empty of one that is lost."""
-        self.door.close(Refused("FAILED_PRECONDITION", _OVER))
+        self._comings.close()
         self.waiting.begin_farewell()
         hashes = [b""] * len(self.plan.users)
         for k, message, _ in await self._gather():
@@ -447,17 +329,10 @@ class Cell:
     async def _features(self) -> list[Tensor | None]:
         received: list[Tensor | None] = [None] * len(self.plan.users)
         answers = await self._gather()
-        self._open_riding()
+        self._kept.open()
         for k, _, _ in answers:
-            received[k] = self._judge.features(k, self._opened.pop(k))
+            received[k] = self._judge.features(k, self._kept.take(k))
         return received
-
-    def _open_riding(self) -> None:
-        """Small features that came with feedback are read together."""
-        riding, self._riding = dict(sorted(self._riding.items())), {}
-        specs = [self.plan.users[k].features for k in riding]
-        read = read_tensors([said.features for said in riding.values()], specs, "features")
-        self._opened.update(zip(riding, read, strict=True))
 
     def _sendable(self, k: int, outputs: Tensor) -> bool:
         return self._judge.checked(k, sendable(outputs, self.plan.users[k].codings.outputs)) is not None

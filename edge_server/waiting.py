@@ -1,7 +1,7 @@
 """How long the edge waits for users: for all of them, or for enough; up to the slot's deadline, or its patience."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from edge_server.attendance import Attendance
 from edge_server.judge import Judge, RunFailed
@@ -15,17 +15,11 @@ _LOOK = 0.5
 
 
 class Waiting:
-    """Waits for what `attendance` gathers. lost: why users cannot be reached now. stop: whether the run is to stop."""
+    """Waits for what `attendance` gathers. stop: whether the run is to stop. lost: why users cannot be reached now."""
 
-    def __init__(
-        self,
-        attendance: Attendance,
-        plan: RunPlan,
-        judge: Judge,
-        lost: Mapping[int, str],
-        stop: Callable[[], bool],
-    ):
-        self._attendance, self._absence, self._judge, self._lost = attendance, plan.absence, judge, lost
+    def __init__(self, attendance: Attendance, plan: RunPlan, judge: Judge, stop: Callable[[], bool]):
+        self._attendance, self._absence, self._judge = attendance, plan.absence, judge
+        self.lost: dict[int, str] = {}
         self._patience, self._stop = plan.patience, stop
         self._until = 0.0
         self._over: Callable[[], bool] = lambda: False
@@ -106,8 +100,8 @@ class Waiting:
         if not self._absence.drops_in(self._judge.at[0]):
             return "as in the run that this one follows"
         if self._absence.deadline is None:
-            return self._lost.get(k, "it came back when the slot had gone on")
-        return self._lost.get(k) or f"beyond the slot's deadline ({self._absence.deadline:g} s)"
+            return self.lost.get(k, "it came back when the slot had gone on")
+        return self.lost.get(k) or f"beyond the slot's deadline ({self._absence.deadline:g} s)"
 
     # ------------------------------------------------------------ how long
 
@@ -124,7 +118,7 @@ class Waiting:
     @property
     def _gone(self) -> bool:
         """Whoever has not answered cannot be reached."""
-        attendance, lost = self._attendance, self._lost
+        attendance, lost = self._attendance, self.lost
         might_be = not attendance.leaving and len(attendance.asked) - attendance.answered <= len(lost)
         return might_be and attendance.unheard <= lost.keys()
 
@@ -172,7 +166,7 @@ class Waiting:
         self.fail(RunFailed(f"stopped while it waited for {names} in {self._judge.where}: that slot was given up"))
 
     def _lose_patience(self) -> None:
-        lost = {self._attendance.users[k]: why for k, why in self._lost.items()}
+        lost = {self._attendance.users[k]: why for k, why in self.lost.items()}
         missing = self._attendance.absent or self._attendance.missing or [*lost]
         names, more = ", ".join(map(repr, missing[:5])), len(missing) - 5
         gone = next((name for name in missing if name in lost), None)
