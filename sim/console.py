@@ -125,11 +125,13 @@ class Screen:
     def _on_part(self, what: str, total: int) -> None:
         if not self._console.is_terminal:
             self.note(f"{total} {what}")
+        self._told = perf_counter()
         self._task = self._progress.add_task(what, total=total, numbers="")
 
     def _on_done(self, done: int, numbers: str) -> None:
         if self._task is not None:
             self._progress.update(self._task, completed=done, numbers=numbers)
+            self._say_now_and_then(self._progress.tasks[self._task], "")
 
     def _on_start(self, name: str, rounds: int) -> None:
         if not self._console.is_terminal:
@@ -146,13 +148,14 @@ class Screen:
         known = [v for v in (record.val_fairness, record.fairness) if not np.isnan(v)]
         fairness = f"fairness {known[0]:.3f}" if known else ""
         self._progress.update(self._task, advance=1, numbers=fairness + rate)
-        self._say_now_and_then(self._progress.tasks[self._task])
+        self._say_now_and_then(self._progress.tasks[self._task], "rounds")
 
-    def _say_now_and_then(self, task: Task) -> None:
+    def _say_now_and_then(self, task: Task, unit: str) -> None:
         """Where there is no bar, how far it is."""
         if not self._console.is_terminal and perf_counter() - self._told > _QUIET and not task.finished:
             self._told = perf_counter()
-            self.note(f"{task.description}: {task.completed:.0f} of {task.total:.0f} rounds, {task.fields['numbers']}")
+            far = f"{task.description}: {task.completed:.0f} of {task.total:.0f} {unit}".rstrip()
+            self.note(", ".join(filter(None, (far, task.fields["numbers"]))))
 
 
 def fail(text: str) -> None:

@@ -1,4 +1,4 @@
-"""How long parts that go on side by side still take, as a terminal that is none is told."""
+"""How long parts that go on side by side still take, as a terminal that is none is told; and how far one thing is."""
 
 import itertools
 from dataclasses import replace
@@ -44,3 +44,20 @@ def test_a_run_is_told_of_every_ten_seconds(monkeypatch, capsys):
         "mine: 6 of 8 rounds",
     ]
     assert all("fairness 0.250" in line for line in lines[1:])
+
+
+def test_a_power_trainer_is_told_of_every_ten_seconds(monkeypatch, capsys):
+    now = [0.0]
+    monkeypatch.setattr(sim.console, "perf_counter", lambda: now[0])
+    with Screen(quiet=False).training(Interrupts()) as watcher:
+        for what, numbers in (("steps of mine", "loss 1"), ("tasks to score", "")):
+            watcher.on_start(what, 5)
+            for done in range(1, 6):
+                now[0] += 4.0
+                watcher.on_progress(done, numbers)
+    assert capsys.readouterr().err.splitlines() == [
+        "5 steps of mine",
+        "steps of mine: 3 of 5, loss 1",
+        "5 tasks to score",
+        "tasks to score: 3 of 5",
+    ]
