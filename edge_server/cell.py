@@ -117,7 +117,7 @@ class Cell:
         """Whether user k cannot have said this before it heard the last thing that it was told."""
         if not message.HasField("features") or message.features.key.slot in (0, self.plan.slots):
             return True
-        return k not in self._attendance.ahead
+        return k not in self._attendance.ahead or self.post.conversations[k].told_of_bad_features
 
     def lose(self, k: int, why: str, line: Line, *, for_good: bool = False) -> None:
         """User k's stream broke off; see `Comings.lose`."""

@@ -25,6 +25,7 @@ class _Message(NamedTuple):
     number: int
     data: bytes
     is_round_end: bool
+    rejects_features: bool
 
 
 class Conversation:
@@ -47,7 +48,7 @@ class Conversation:
         if is_round_end and self._unproven and self._unproven[-1].is_round_end:
             self._unproven.pop()
         self._sent += 1
-        self._unproven.append(_Message(self._sent, data, is_round_end))
+        self._unproven.append(_Message(self._sent, data, is_round_end, message.rejected.field == "features"))
         if self._line is not None:
             self._line.send(data)
         return len(data)
@@ -56,6 +57,11 @@ class Conversation:
         """The user has answered the last thing that was said: it has heard everything."""
         self._proven = self._sent
         self._unproven.clear()
+
+    @property
+    def told_of_bad_features(self) -> bool:
+        """What was said last, and not proven yet: features were rejected. No feedback came behind which others ride."""
+        return bool(self._unproven) and self._unproven[-1].rejects_features
 
     def prove_asked(self) -> None:
         """The user has answered, too late, the last thing that it was asked: it has heard that, and all before."""

@@ -3,6 +3,7 @@
 A shell's background jobs, and what they start, ignore SIGINT until somebody says otherwise: here it is heard.
 """
 
+import gc
 import os
 import signal
 
@@ -21,6 +22,12 @@ import protos  # noqa: F401  before gRPC, whose environment it sets
 signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected lives as long as the process: no collection looks at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

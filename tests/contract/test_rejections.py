@@ -10,6 +10,8 @@ from test_end_to_end_reference import BASE, data, edge
 
 import runs
 import tampering
+from edge_server.conversation import Conversation
+from protos import edge_pb2 as pb
 from sim.recorder import Result
 
 ROUND, SLOT = 1, 2
@@ -70,6 +72,25 @@ def test_a_bad_field_costs_its_user_the_slot(tmp_path: Path, monkeypatch: pytest
         np.testing.assert_array_equal(rows["loss"][others], clean["loss"][others])
         np.testing.assert_array_equal(rows["weight"][others], clean["weight"][others])
         assert result.summary["rejected"] == 1
+
+
+@pytest.mark.parametrize("transport", ["memory", "grpc"])
+def test_of_features_that_are_never_good_the_edge_does_not_remember_every_refusal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, transport: str
+) -> None:
+    """A user that sends the next features behind its feedback has none to send them behind: it answers the refusal."""
+    kept: list[int] = []
+    send = Conversation.send
+
+    def counted(conversation: Conversation, message: pb.EdgeMessage) -> int:
+        size = send(conversation, message)
+        kept.append(len(conversation._unproven))
+        return size
+
+    monkeypatch.setattr(Conversation, "send", counted)
+    tampering.let(monkeypatch, 1, lambda message: message.HasField("features"), tampering.value(NAN))
+    assert runs.run(tmp_path, runs.kernel(slots=40), transport).summary["rejected"] == 2 * 40
+    assert max(kept) <= 3
 
 
 @pytest.mark.parametrize("kind", ["features", "feedback"])
