@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from edge_server.device import PerUser, Staging
+from protos.cut import along
 
 _DIVISIBLE = 1e-12
 """A weight below this is not divided out of a feature gradient."""
@@ -112,7 +113,7 @@ class SharedModel:
     def _differentiate(self, outputs: Tensor, inputs: Tensor, slopes: Tensor) -> None:
         """Gradients of all parameters from slopes [N, ...] at the outputs; of one linear layer without a graph."""
         if self._linear is None:
-            torch.autograd.backward(_along(outputs, slopes))
+            torch.autograd.backward(along(outputs, slopes))
             return
         for parameter, gradient in zip(self._linear.parameters(), (slopes.T @ inputs, slopes.sum(0)), strict=False):
             _known(parameter.grad).copy_(gradient)
@@ -171,7 +172,7 @@ class SharedModel:
         parameters = list(self._encoder.parameters())
         for k, (x, gradient) in enumerate(zip(features, self._staging.each(output_gradients), strict=True)):
             if gradient is not None:
-                yield k, torch.autograd.grad(_along(self._encoder(x), gradient), parameters, materialize_grads=True)
+                yield k, torch.autograd.grad(along(self._encoder(x), gradient), parameters, materialize_grads=True)
 
     def _products(self, rows: list[tuple[Tensor, Tensor]], group: list[nn.Parameter], found: Tensor) -> Tensor:
         """Inner products [P, P] in a group of parameters; rows: features and output gradients of P users.
@@ -179,7 +180,7 @@ class SharedModel:
         found [P, p], float64: room for the gradients.
         """
         for row, (x, gradient) in zip(found, rows, strict=True):
-            slopes = torch.autograd.grad(_along(self._encoder(x), gradient), group, materialize_grads=True)
+            slopes = torch.autograd.grad(along(self._encoder(x), gradient), group, materialize_grads=True)
             row.copy_(torch.cat([slope.reshape(-1) for slope in slopes]))
         return (found @ found.T).cpu()
 
@@ -188,7 +189,7 @@ class SharedModel:
         if not inputs.requires_grad or float(scale.abs().min()) >= _DIVISIBLE:
             return None
         slopes = self._staging.up([joined])
-        return self._staging.down(torch.autograd.grad(_along(outputs, slopes), inputs, retain_graph=True)[0])
+        return self._staging.down(torch.autograd.grad(along(outputs, slopes), inputs, retain_graph=True)[0])
 
     def feature_gradients(self) -> PerUser:
         """dloss_k/dfeatures_k [B_k, ...] of the last `backward`, unweighted: divided by -w_k (maths.md A2.15).
@@ -246,15 +247,6 @@ def _flatten(encoder: nn.Module) -> tuple[Tensor, Tensor]:
         parameter.data = values.view(shape)
         parameter.grad = slopes.view(shape)
     return theta, gradient
-
-
-def _along(outputs: Tensor, slopes: Tensor) -> Tensor:
-    """A number whose gradient at the outputs is these slopes.
-
-    Given slopes themselves, autograd first imports what it has for symbolic shapes: .3 s of the first slot.
-    """
-    with torch.enable_grad():
-        return torch.dot(outputs.flatten(), slopes.flatten())
 
 
 def _known(gradient: Tensor | None) -> Tensor:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from protos.cut import along
 from user_client import config as settings
 from user_client.adversaries import attacks, inflation, with_adversaries
 from user_client.losses import Slope, linear_slope, slope, squared_together
@@ -249,7 +250,7 @@ class User:
         with torch.enable_grad():
             predictions = head(outputs)
         loss, gradient = slope(self.task.loss, predictions.detach(), labels)
-        gradient, *parameters = torch.autograd.grad(_along(predictions, gradient), (outputs, *_parameters(head)))
+        gradient, *parameters = torch.autograd.grad(along(predictions, gradient), (outputs, *_parameters(head)))
         return Feedback(loss, gradient), parameters
 
     def _front_gradients(self, outputs: Tensor | None, gradient: Tensor | None) -> Sequence[Tensor]:
@@ -258,7 +259,7 @@ class User:
         if gradient is None or gradient.shape != outputs.shape:
             got = "none" if gradient is None else list(gradient.shape)
             raise ValueError(f"feature gradient: a trainable front needs {list(outputs.shape)}, got {got}")
-        return torch.autograd.grad(_along(outputs, gradient), _parameters(self._front))
+        return torch.autograd.grad(along(outputs, gradient), _parameters(self._front))
 
     def _check_outputs(self, outputs: Tensor, batch: int) -> None:
         if outputs.shape[1:] != self._outputs_shape or outputs.shape[0] != batch:
@@ -297,15 +298,6 @@ def _steps(config: settings.User) -> _Steps:
 def _seed(place: Place, role: int) -> int:
     """A seed of its own for each role; apart from the task's streams, which start from [seed, round]."""
     return int(np.random.SeedSequence(place.seed, spawn_key=(role,)).generate_state(1, np.uint64)[0])
-
-
-def _along(outputs: Tensor, slopes: Tensor) -> Tensor:
-    """A number whose gradient at the outputs is these slopes.
-
-    Given slopes themselves, autograd first imports what it has for symbolic shapes: .3 s of the first slot.
-    """
-    with torch.enable_grad():
-        return torch.dot(outputs.flatten(), slopes.flatten())
 
 
 def _parameters(module: nn.Module | None) -> list[nn.Parameter]:
