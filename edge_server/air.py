@@ -22,7 +22,7 @@ from edge_server.record import (
     Floats,
     RoundRecord,
 )
-from edge_server.routed_mtl.problems import NotConverged
+from edge_server.routed_mtl.checks import NotConverged
 
 Heard = TypeVar("Heard")
 

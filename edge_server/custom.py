@@ -6,8 +6,6 @@ from contextlib import contextmanager
 from inspect import signature
 from typing import Any
 
-from edge_server.encoder_checks import one_line
-
 ADVICE = "its folder must be the current one or on PYTHONPATH, on every machine where this part runs"
 
 
@@ -49,3 +47,8 @@ def named(role: str, kind: str) -> Iterator[None]:
         raise ValueError(f"{role} {kind}: {error}") from error
     except Exception as error:
         raise ValueError(f"{role} {kind}: {one_line(error)}") from error
+
+
+def one_line(error: Exception) -> str:
+    """The error's type and the first line of what it says."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or ['no reason given'])[0]}"

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
+from edge_server.custom import one_line
+
 Shape = tuple[int, ...]
 
 
@@ -62,11 +64,6 @@ def probe(
     if not bool(outputs.isfinite().all()):
         raise EncoderError(f"encoder {name}: its outputs are not finite on features in [0, 1]")
     return features, outputs
-
-
-def one_line(error: Exception) -> str:
-    """The error's type and the first line of what it says."""
-    return f"{type(error).__name__}: {(str(error).splitlines() or ['no reason given'])[0]}"
 
 
 def _forward(encoder: nn.Module, name: str, features: Tensor) -> Tensor:

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from edge_server import config
-from edge_server.custom import class_of
-from edge_server.encoder_checks import EncoderError, check_encoder, one_line, probe
+from edge_server.custom import class_of, one_line
+from edge_server.encoder_checks import EncoderError, check_encoder, probe
 
 __all__ = ["EncoderError", "build_encoder", "output_shape"]
 

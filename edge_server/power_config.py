@@ -1,19 +1,19 @@
 """What a scenario may say about the routed multi-task trainer; each part builds what it describes."""
 
 from dataclasses import fields, replace
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from edge_server.config_base import Args, Config, Count, Positive
 from edge_server.custom import build_custom, named
-from edge_server.routed_mtl import channels, p3_delay, p4_capacity
-from edge_server.routed_mtl.design import Design, Dual, Index, Inputs, Schedule, Scheme, SecondStage
-from edge_server.routed_mtl.p3_delay import P3Delay
-from edge_server.routed_mtl.p3_min_max import P3MinMax
-from edge_server.routed_mtl.problem_checks import check_problem
-from edge_server.routed_mtl.problems import Problem
-from edge_server.routed_mtl.tasks import PAPER_USERS, Tasks
+from edge_server.routed_mtl import channels
+from edge_server.routed_mtl.design import PAPER_USERS, Design, Dual, Index, Inputs, Schedule, Scheme, SecondStage
+
+if TYPE_CHECKING:
+    from edge_server.routed_mtl.p3_delay import P3Delay
+    from edge_server.routed_mtl.problems import Problem
+    from edge_server.routed_mtl.tasks import Tasks
 
 Preset = Literal["default", "literal"]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -93,8 +93,10 @@ class P3(Config):
     payload_ratio: Annotated[float, Field(ge=1)] | None = None
     channel: Channel | None = None
 
-    def built(self) -> P3Delay:
+    def built(self) -> "P3Delay":
         """The problem. Raises ValueError, one line, for an impossible one."""
+        from edge_server.routed_mtl import p3_delay
+
         return replace(p3_delay.PRESETS[self.preset], **_given(self))
 
     @model_validator(mode="after")
@@ -112,8 +114,10 @@ class P4(Config):
     budget: Literal["each", "sum"] | None = None
     channel: Channel | None = None
 
-    def built(self) -> Problem:
+    def built(self) -> "Problem":
         """The problem. Raises ValueError, one line, for an impossible one."""
+        from edge_server.routed_mtl import p4_capacity
+
         return replace(p4_capacity.PRESETS[self.preset], **_given(self))
 
     @model_validator(mode="after")
@@ -129,8 +133,10 @@ class Problems(Config):
     p3_min_max: Preset | P3 = "default"
     p4: Preset | P4 = "default"
 
-    def built(self) -> dict[str, Problem]:
+    def built(self) -> "dict[str, Problem]":
         """The problems, by name."""
+        from edge_server.routed_mtl.p3_min_max import P3MinMax
+
         p4 = P4(preset=self.p4) if isinstance(self.p4, str) else self.p4
         min_max = P3MinMax.of(_p3(self.p3_min_max))
         return {"p3": _p3(self.p3), "p3_min_max": min_max, "p4": p4.built()}
@@ -194,8 +200,10 @@ class RoutedMtl(Config):
         named = {field.name: getattr(self, field.name) for field in fields(Design) if field.name != "seed"}
         return Design(**named, seed=seed)
 
-    def built_tasks(self) -> Tasks:
+    def built_tasks(self) -> "Tasks":
         """The tasks, group by group. Raises ValueError, one line, for a problem of your own that cannot be built."""
+        from edge_server.routed_mtl.tasks import Tasks
+
         known = self.problems.built()
         pairs = []
         for group in self.tasks:
@@ -219,7 +227,7 @@ class RoutedMtl(Config):
         return self
 
 
-def _p3(said: Preset | P3) -> P3Delay:
+def _p3(said: Preset | P3) -> "P3Delay":
     return P3(preset=said).built() if isinstance(said, str) else said.built()
 
 
@@ -232,7 +240,9 @@ def _given(config: P3 | P4) -> dict[str, Any]:
     return given
 
 
-def _custom(group: TaskGroup) -> Problem:
+def _custom(group: TaskGroup) -> "Problem":
+    from edge_server.routed_mtl.problem_checks import check_problem
+
     problem: Problem = build_custom(group.problem, "problem", group.args)
     with named("problem", group.problem):
         check_problem(problem, max(group.users))

@@ -9,7 +9,7 @@ from sim.allocator import nothing_collected
 def main() -> None:
     """Entry point. Ctrl-C is exit code 130 and no traceback even while torch is still being imported.
 
-    What is imported is not looked through for garbage later, either. `watch` needs no torch.
+    What is imported is not looked through for garbage later, either. Commands that compute import torch themselves.
     """
     try:
         try:
@@ -18,12 +18,12 @@ def main() -> None:
                     from sim.live.command import main as command
                 else:
                     from sim.cli import main as command
+            gc.freeze()
+            command()
         except ImportError as error:
             from sim.doctor.telling import without_packages
 
             sys.exit(without_packages(error, sys.argv[1:]))
-        gc.freeze()
-        command()
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
+from sim.caller import BadScenario
 from sim.console import say, say_json
 from sim.exits import errors
-from sim.runner import BadScenario
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 

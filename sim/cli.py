@@ -9,14 +9,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import torch
 import typer
 
-from sim import data
-from sim.allocator import keep_buffers, keep_objects
 from sim.apart.commands import join, serve
 from sim.bench.group import BenchGroup
+from sim.caller import BadScenario, RunError
 from sim.certs import certs
+from sim.computing import computing
 from sim.console import Interrupts, Screen, say, say_json
 from sim.differences.commands import diff
 from sim.doctor.commands import doctor
@@ -26,12 +25,8 @@ from sim.new import HELP as NEW_HELP
 from sim.new import new
 from sim.options import Json, Quiet, ScenarioFile, Sets, Watched, run_folder
 from sim.reproduce.commands import reproduce
-from sim.resume import resume_run, trained_alone
-from sim.runner import BadScenario, RunError
-from sim.runner import run as run_scenario
 from sim.scenario import load
 from sim.scenario_files import scenarios
-from sim.schema import json_schema
 from sim.suggest import did_you_mean
 from sim.sweep.commands import sweep
 from sim.telling import ran, tell_power
@@ -100,6 +95,8 @@ def run(
     """
     with errors():
         loaded = load(scenario, sets, seed, transport)
+        with computing():
+            from sim.runner import run as run_scenario
         folder = out or run_folder(loaded.scenario.name)
         where = trackers(tensorboard, mlflow)
         with _page_of(folder) if watched else nullcontext(), _told(folder, where) if where else nullcontext():
@@ -126,11 +123,12 @@ def train_power(
 
     Example: equiran train-power scenarios/power/best.yaml --set edge.server_tasks.0.stages=[500,500]
     """
-    from sim.power_run import train_power as run_power
     from sim.power_scenario import load_power
 
     with errors():
         loaded = load_power(scenario, sets, seed)
+        with computing():
+            from sim.power_run import train_power as run_power
         folder = out or run_folder(loaded.scenario.name)
         _trained(lambda watcher: run_power(loaded, folder, watcher, stop_after), as_json, quiet)
 
@@ -150,8 +148,9 @@ def resume(
 
     Example: equiran resume runs/quickstart-20261122-101500
     """
-    from sim.power_resume import resume_power
-
+    with computing():
+        from sim.power_resume import resume_power
+        from sim.resume import resume_run, trained_alone
     with errors():
         if not trained_alone(folder):
             with _page_of(folder) if watched else nullcontext():
@@ -174,8 +173,8 @@ def validate(
 
     Example: equiran validate scenarios/quickstart.yaml --set users.attacked.task.batch=50
     """
-    from sim.validation import tell_valid, valid
-
+    with computing():
+        from sim.validation import tell_valid, valid
     with errors():
         found = valid(scenarios, sets)
         if as_json:
@@ -192,6 +191,8 @@ def schema(as_json: Json = False) -> None:  # noqa: ARG001 - it is JSON anyway
 
     Example: equiran schema > scenario.schema.json
     """
+    from sim.schema import json_schema
+
     say_json(json_schema())
 
 
@@ -249,6 +250,8 @@ def data_list(as_json: Json = False) -> None:
 
     Example: equiran data list --json
     """
+    from sim import data
+
     rows = [{**row._asdict(), "path": str(row.path)} for row in data.list_data()]
     if as_json:
         say_json({"data": rows})
@@ -269,6 +272,8 @@ def data_fetch(
 
     Example: equiran data fetch mnist --from ~/Downloads/mnist.zip
     """
+    from sim import data
+
     with errors():
         if name != "mnist":
             raise BadScenario(f"no data set {name!r} to fetch; there is: mnist{did_you_mean(name, ['mnist'])}")
@@ -308,8 +313,5 @@ def _trained(train: "Callable[[PowerWatcher], PowerResult]", as_json: bool, quie
 
 def main() -> None:
     """The command, once everything is imported."""
-    torch.set_num_threads(1)
-    keep_buffers()
-    keep_objects()
     sys.path.append(os.getcwd())
     app()

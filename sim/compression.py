@@ -1,12 +1,14 @@
 """What a scenario may say about tensors that travel in fewer bytes."""
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
 from edge_server.config_base import Config
-from edge_server.plan import RunPlan
 from protos.codings import WHOLE, Coding, Codings
+
+if TYPE_CHECKING:
+    from edge_server.plan import RunPlan
 
 Rounded = Literal["float16", "bfloat16", "int8"]
 
@@ -55,7 +57,7 @@ def _coding(said: str | TopK) -> Coding:
             return Coding()
 
 
-def savings(plan: RunPlan, said: Said) -> dict[str, dict[str, Any]] | None:
+def savings(plan: "RunPlan", said: Said) -> dict[str, dict[str, Any]] | None:
     """By tensor: its coding, and the bytes of a slot of all users as they travel and whole; null without compression.
 
     A tensor that nobody sends has none.

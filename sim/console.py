@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TaskID,
 from rich.table import Table
 
 from edge_server.record import RoundRecord
-from sim.runner import Watcher
+from sim.caller import Watcher
 
 if TYPE_CHECKING:
     from sim.power_run import PowerWatcher

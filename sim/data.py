@@ -13,7 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from sim.download import download
+from sim.download import FetchError, download
 from user_client import datasets
 
 MIRRORS = (
@@ -28,10 +28,6 @@ _LARGEST = 47_040_016
 """Bytes of the largest of the four files, uncompressed."""
 
 Progress = Callable[[str], None]
-
-
-class FetchError(RuntimeError):
-    """A data set could not be fetched; the message says what was tried."""
 
 
 class DataSet(NamedTuple):

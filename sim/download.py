@@ -12,6 +12,10 @@ _BLOCK = 1 << 16
 _RANGE_NOT_SATISFIABLE = 416
 
 
+class FetchError(RuntimeError):
+    """A data set could not be fetched; the message says what was tried."""
+
+
 def download(url: str, target: Path) -> None:
     """Fetches `url` into `target`, after the bytes that are already there.
 

@@ -5,10 +5,10 @@ from contextlib import contextmanager
 
 import typer
 
+from sim.caller import BadScenario, RunError
 from sim.console import fail
-from sim.data import FetchError
+from sim.download import FetchError
 from sim.report.files import UnreadableRun
-from sim.runner import BadScenario, RunError
 from sim.scenario import ScenarioErrors
 
 FAILED, BAD_INPUT = 1, 2

@@ -3,7 +3,7 @@
 import importlib.util
 import sys
 
-from sim.runner import BadScenario
+from sim.caller import BadScenario
 
 
 def require_package(option: str, module: str, extra: str) -> None:

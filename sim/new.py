@@ -11,10 +11,10 @@ from typing import Annotated, NamedTuple
 
 import typer
 
+from sim.caller import BadScenario
 from sim.console import say, say_json
 from sim.exits import errors
 from sim.options import Json
-from sim.runner import BadScenario
 from sim.suggest import did_you_mean
 
 KINDS: Mapping[str, str] = {

@@ -9,6 +9,7 @@ from signal import SIGINT
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
+from sim.caller import RunError as RunError
 from sim.console import Interrupts, Screen
 from sim.options import run_folder
 from sim.report.build import build
@@ -17,7 +18,6 @@ from sim.report.files import read_table
 from sim.report.read import read_runs
 from sim.report.records import Json, read_events, read_json
 from sim.report.style import picture, style
-from sim.runner import RunError as RunError
 from sim.runner import run as run_loaded
 from sim.scenario import Loaded, load
 

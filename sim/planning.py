@@ -16,6 +16,7 @@ from edge_server.routed_mtl.publishing import publish
 from edge_server.server_tasks.rehearsal import rehearsed
 from sim.blueprint import Blueprint, place
 from sim.build import build_radio, heard
+from sim.caller import PartError
 from sim.compression import codings
 from sim.keys import check as check_keys
 from sim.participation import draw
@@ -26,14 +27,6 @@ from sim.seeds import stream_seed
 from user_client.models import build_head
 from user_client.tasks.base import Task
 from user_client.user import build_stream, feature_shape
-
-
-class PartError(Exception):
-    """A part of the scenario that cannot be built: `path` is where the scenario says so."""
-
-    def __init__(self, path: tuple[str | int, ...], message: str):
-        super().__init__(message)
-        self.path = path
 
 
 def blueprint(scenario: Scenario, run: str) -> Blueprint:

@@ -230,6 +230,6 @@ def ended_as(run: Callable[[], tuple[str, float]]) -> Ended:
 
 
 def _line(error: Exception) -> str:
-    from sim.runner import RunError
+    from sim.caller import RunError
 
     return str(error) if isinstance(error, RunError) else " ".join(f"{type(error).__name__}: {error}".split())

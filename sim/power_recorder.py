@@ -12,11 +12,12 @@ import pyarrow as pa
 from edge_server.routed_mtl.policy import Policy
 from edge_server.routed_mtl.progress import Progress
 from edge_server.routed_mtl.training import Trainer
+from sim.caller import Status
 from sim.effective import effective
 from sim.json_files import write_json
 from sim.power_progress import PROGRESS, progress_batch
 from sim.power_scenario import PowerScenario
-from sim.recorder import Status, about, begun, standing
+from sim.recorder import about, begun, standing
 from sim.records import Events, Journal
 from sim.report.files import read_table
 

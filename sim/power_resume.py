@@ -6,6 +6,7 @@ from typing import Any
 from edge_server.compute import threads
 from edge_server.routed_mtl.networks import ArchitectureError
 from edge_server.routed_mtl.training import Trainer
+from sim.caller import BadScenario
 from sim.checkpoint_files import NoCheckpoint
 from sim.power_checkpoints import PowerCheckpoints, Saved
 from sim.power_recorder import PowerRecorder, PowerResult
@@ -13,7 +14,7 @@ from sim.power_run import PowerRun, PowerWatcher, rehearse
 from sim.power_scenario import LoadedPower, load_power
 from sim.recorder import other_versions
 from sim.report.records import read_json
-from sim.runner import BadScenario, alone
+from sim.runner import alone
 
 
 def resume_power(folder: Path, watcher: PowerWatcher) -> PowerResult:

@@ -8,20 +8,21 @@ from typing import Any
 
 from edge_server.compute import threads
 from edge_server.power_config import SampleCounts
+from edge_server.routed_mtl.checks import NotConverged
 from edge_server.routed_mtl.networks import parameter_count
 from edge_server.routed_mtl.policy import Policy
-from edge_server.routed_mtl.problems import NotConverged
 from edge_server.routed_mtl.progress import Progress
 from edge_server.routed_mtl.publishing import locked_tasks, publish
 from edge_server.routed_mtl.samples import draw_samples
 from edge_server.routed_mtl.training import Diverged, Trainer
 from edge_server.server_tasks.rehearsal import rehearsed
+from sim.caller import BadScenario, RunError
 from sim.checkpoint_files import NotSaved
 from sim.power_checkpoints import PowerCheckpoints, Saved
 from sim.power_recorder import PowerRecorder, PowerResult
 from sim.power_scenario import LoadedPower, PowerScenario
 from sim.power_table import Scores, Trained, broken_limits, power_table, scored
-from sim.runner import BadScenario, RunError, alone, claim
+from sim.runner import alone, claim
 
 
 @dataclass

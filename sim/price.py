@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from sim.blueprint import Blueprint
+from sim.caller import Result
 from sim.fairness_measures import Utilities, price_of_fairness
 from sim.json_files import write_json
-from sim.recorder import Result
 from sim.scenario import Record, Scenario
 
 

@@ -4,14 +4,13 @@ import platform
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import torch
@@ -22,6 +21,7 @@ from edge_server.server_tasks.news import TaskState
 from edge_server.state import Flat
 from sim.attendance_file import AttendanceFile
 from sim.blueprint import Blueprint
+from sim.caller import Result, Status
 from sim.checkpoint_files import FOLDER
 from sim.compression import savings
 from sim.effective import effective
@@ -41,19 +41,6 @@ from sim.summary import Summary
 
 _WALL = "wall_seconds"
 _NUMERIC = ("equiran", "python", "torch", "numpy")
-Status = Literal["done", "failed", "stopped"]
-
-
-@dataclass(frozen=True)
-class Result:
-    """A finished run. status `stopped` means that it was interrupted between two slots."""
-
-    name: str
-    folder: Path
-    status: Status
-    digest: str | None
-    summary: dict[str, Any]
-    compared: list["Result"] = field(default_factory=list)
 
 
 class Recorder:

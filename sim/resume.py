@@ -5,13 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sim.caller import BadScenario, Result, Watcher
 from sim.going_on import CannotGoOn, begins, saved_last, taken_back
 from sim.identity import ELSEWHERE, fingerprint
 from sim.local import At
-from sim.recorder import Result
 from sim.report.records import read_json
 from sim.report.words import listed
-from sim.runner import BadScenario, Part, Watcher, Way, alone, finished, going, parts_of, run_one, run_parts
+from sim.runner import Part, Way, alone, finished, going, parts_of, run_one, run_parts
 from sim.scenario import Scenario, load, opened, trains_alone
 from sim.served import go_on, was_served
 

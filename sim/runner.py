@@ -4,23 +4,24 @@ import gc
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from secrets import token_hex
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from edge_server.judge import RunFailed
 from edge_server.record import Event, RoundRecord
 from sim.advice import advice
 from sim.attendance_file import FILE
 from sim.blueprint import Blueprint
+from sim.caller import BadScenario, Result, RunError, Status, Watcher, placed
 from sim.going_on import Back, CannotGoOn, Recovery, anywhere, attended
 from sim.local import Hooks, Outcome, ProcessLost, run_in_memory, run_over_grpc
 from sim.oracle import NotConverged
 from sim.pause_file import PauseFile
-from sim.planning import PartError, blueprint
+from sim.planning import blueprint
 from sim.price import price
-from sim.recorder import Recorder, Result, Status
+from sim.recorder import Recorder
 from sim.report.files import UnreadableRun
 from sim.run_lock import InUse, locked
 from sim.saver import Saver
@@ -29,31 +30,12 @@ from sim.served import go_on
 from sim.step import Step
 from sim.theory import NoTheory, resolve_step
 
-if TYPE_CHECKING:
-    from edge_server.reception import Reception
-
 
 class Way(NamedTuple):
     """How a run goes: all its rounds, and back where a process is lost."""
 
     go: Callable[[Blueprint, Step, Hooks], Outcome]
     back: Back = anywhere
-
-
-class RunError(Exception):
-    """The run failed or could not start; one line for the user."""
-
-
-@dataclass
-class Watcher:
-    """What a caller may want to see and say while runs go on. on_wait: users are waited for who come by themselves."""
-
-    on_start: Callable[[str, int], None] = lambda _name, _rounds: None
-    on_round: Callable[[RoundRecord], None] = lambda _record: None
-    on_note: Callable[[str], None] = lambda _text: None
-    stop: Callable[[], bool] = lambda: False
-    on_event: Callable[[Event], None] = lambda _event: None
-    on_wait: "Callable[[Reception], None]" = lambda _reception: None
 
 
 class Part(NamedTuple):
@@ -146,15 +128,8 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def _design(loaded: Loaded) -> Blueprint:
-    try:
+    with placed(loaded):
         return blueprint(loaded.scenario, f"{loaded.scenario.name}-{token_hex(8)}")
-    except PartError as error:
-        path = ".".join(str(step) for step in error.path)
-        raise BadScenario(f"{loaded.where(error.path)}: {path}: {error}") from error
-
-
-class BadScenario(Exception):
-    """A scenario whose parts cannot be built; nothing was started."""
 
 
 def claim(folder: Path) -> None:

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
+from sim.caller import BadScenario
 from sim.console import say, say_json
 from sim.exits import errors
 from sim.options import Json
-from sim.runner import BadScenario
 from sim.shipped import SCENARIOS, WRITTEN
 
 

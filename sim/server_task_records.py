@@ -111,12 +111,3 @@ def _until(folder: Path, state: TaskState | None) -> pa.Table | None:
 
     table, _ = read_table(folder, "progress", live=True, needed=False) if state else (None, False)
     return None if table is None or state is None else table.filter(pc.field("step") <= int(load(state.data)["taken"]))
-
-
-def described(task: dict[str, Any], folder: Path) -> str:
-    """An entry of summary.json's `server_tasks` in one line."""
-    policy = folder / "policy.safetensors"
-    taken = "?" if task["steps_taken"] is None else task["steps_taken"]
-    kind = "untrained policy" if taken == 0 else "policy"
-    where = f"{kind} in {policy}" if policy.exists() else "no policy"
-    return f"{task['kind']}: {task['status']}, {taken} of {task['steps']} steps, {where}"

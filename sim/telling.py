@@ -1,15 +1,14 @@
 """How a run ended, as the command says it."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from sim.caller import Result, Watcher
 from sim.console import Interrupts, Screen, Stopped, say, say_json, say_table
-from sim.recorder import Result
-from sim.runner import Watcher
 from sim.served import go_on
-from sim.server_task_records import described
 
 if TYPE_CHECKING:
     from sim.power_recorder import PowerResult
@@ -58,7 +57,7 @@ def tell(result: Result, *, as_json: bool) -> None:
     say_table([_row(one) for one in (result, *result.compared)], f"{result.name}: {_standing(result)}")
     for one in (result, *result.compared):
         for task in one.summary["server_tasks"]:
-            say(described(task, one.folder))
+            say(_described(task, one.folder))
     if result.status == "stopped":
         say(f"go on with: {go_on(result.folder)}")
     say(str(result.folder))
@@ -93,6 +92,15 @@ def _power_row(task: dict[str, Any]) -> dict[str, Any]:
         "violation": task["violation_mean"],
         "max": task["violation_max"],
     }
+
+
+def _described(task: dict[str, Any], folder: Path) -> str:
+    """An entry of summary.json's `server_tasks` in one line."""
+    policy = folder / "policy.safetensors"
+    taken = "?" if task["steps_taken"] is None else task["steps_taken"]
+    kind = "untrained policy" if taken == 0 else "policy"
+    where = f"{kind} in {policy}" if policy.exists() else "no policy"
+    return f"{task['kind']}: {task['status']}, {taken} of {task['steps']} steps, {where}"
 
 
 def _standing(result: Result) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sim.advice import advice
+from sim.caller import BadScenario
 from sim.console import Screen, say
 from sim.effective import effective
 from sim.estimate import estimate
@@ -13,7 +14,6 @@ from sim.planning import check
 from sim.power_estimate import estimate_power
 from sim.power_run import rehearse
 from sim.power_scenario import PowerScenario, load_power
-from sim.runner import BadScenario
 from sim.scenario import Scenario, ScenarioErrors, load, opened, trains_alone
 
 

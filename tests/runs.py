@@ -9,9 +9,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import yaml
 
+from sim.caller import Result, Watcher
 from sim.local import Hooks
-from sim.recorder import Result
-from sim.runner import Watcher
 from sim.runner import run as run_loaded
 from sim.scenario import Loaded, load
 

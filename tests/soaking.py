@@ -8,7 +8,8 @@ from pathlib import Path
 import psutil
 
 from edge_server.record import RoundRecord
-from sim.runner import Watcher, run
+from sim.caller import Watcher
+from sim.runner import run
 from sim.scenario import load
 
 

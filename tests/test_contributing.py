@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from page_commands import ROOT, commands, files
-from sim.recorder import Result
-from sim.runner import Watcher
+from sim.caller import Result, Watcher
 from sim.runner import run as run_loaded
 from sim.scenario import load
 

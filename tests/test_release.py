@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 import runs
-from sim.runner import BadScenario
+from sim.caller import BadScenario
 from sim.scenario import ScenarioErrors, load
 from sim.scenario_files import write
 

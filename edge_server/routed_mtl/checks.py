@@ -1,9 +1,13 @@
-"""What every solver and problem asks of its numbers, said in one line."""
+"""What every solver and problem asks of its numbers, said in one line, and what a solver says that has no answer."""
 
 import math
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+
+class NotConverged(ArithmeticError):
+    """An exact solver stopped before its answer met its bar."""
 
 
 def positive_array(what: str, values: ArrayLike) -> NDArray[np.float64]:

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edge_server.routed_mtl.checks import positive, positive_array
-from edge_server.routed_mtl.problems import NotConverged
+from edge_server.routed_mtl.checks import NotConverged, positive, positive_array
 
 Array = NDArray[np.float64]
 

@@ -10,6 +10,9 @@ Schedule = Literal["constant", "cosine"]
 SecondStage = Literal["continue", "reinit"]
 Dual = Literal["projected", "printed"]
 
+PAPER_USERS = (5, 8, 10, 12, 15, 18, 20)
+"""Of either problem, a task each."""
+
 _CHOICES = {
     "scheme": get_args(Scheme),
     "inputs": get_args(Inputs),

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edge_server.routed_mtl.checks import positive, positive_array
+from edge_server.routed_mtl.checks import NotConverged, positive, positive_array
 from edge_server.routed_mtl.delay_optimum import delays
-from edge_server.routed_mtl.problems import NotConverged
 
 Array = NDArray[np.float64]
 

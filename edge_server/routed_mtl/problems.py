@@ -15,10 +15,6 @@ from torch import Tensor
 Kind = Literal["supervised", "unsupervised"]
 
 
-class NotConverged(ArithmeticError):
-    """An exact solver stopped before its answer met its bar."""
-
-
 class Problem(Protocol):
     """One problem of any number of users: a frozen dataclass. Yours is called with `args` alone.
 

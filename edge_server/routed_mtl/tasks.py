@@ -7,9 +7,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from edge_server.routed_mtl.design import PAPER_USERS
 from edge_server.routed_mtl.problems import Problem, payload_ratio
-
-PAPER_USERS = (5, 8, 10, 12, 15, 18, 20)
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sim.apart.common import LISTEN
+from sim.apart.common import LISTEN, LOOPBACK, Address, load_apart
+from sim.caller import BadScenario, Watcher
+from sim.computing import computing
 from sim.console import Interrupts, Screen, Stopped, say, say_json
+from sim.cross import Here
 from sim.exits import errors
 from sim.extras import require_package
 from sim.options import Json, Quiet, ScenarioFile, Sets, run_folder
-from sim.runner import BadScenario, Watcher
 from sim.telling import ran
 
 if TYPE_CHECKING:
@@ -45,8 +47,8 @@ def serve(
 
     Example: equiran serve scenario.yaml --listen 0.0.0.0:7700
     """
-    from sim.apart.edge import serve_on, serve_run
-
+    with computing():
+        from sim.apart.edge import serve_on, serve_run
     with errors():
         what = _served(scenario, sets, listen, out, resume, wait)
         go = serve_on if resume else serve_run
@@ -72,10 +74,8 @@ def join(
 
     Example: equiran join scenario.yaml --edge 192.0.2.7:7700 --users a,b --state state
     """
-    from sim.apart.common import Address, load_apart
-    from sim.apart.users import Joining, join_run
-    from sim.cross import Here
-
+    with computing():
+        from sim.apart.users import Joining, join_run
     screen, names = Screen(quiet), list(dict.fromkeys(name.strip() for name in users.split(",")))
     with errors(), Interrupts().caught() as interrupts:
         loaded = load_apart(scenario, sets, Here(edge=False, users=frozenset(names)))
@@ -96,8 +96,6 @@ def _measured(metrics: str | None, what: "Served", screen: Screen) -> Iterator[C
     if metrics is None:
         yield lambda watcher: watcher
         return
-    from sim.apart.common import LOOPBACK, Address
-
     require_package("--metrics", "prometheus_client", "prometheus")
     from sim.apart.metrics import Metrics, published
 
@@ -114,9 +112,7 @@ def _served(
     scenario: Path | None, sets: list[str], listen: str, out: Path | None, resume: Path | None, wait: float | None
 ) -> "Served":
     """Raises BadScenario, ScenarioErrors."""
-    from sim.apart.common import Address, load_apart
     from sim.apart.edge import Served
-    from sim.cross import Here
 
     file = scenario or (resume and _file_of(resume))
     if file is None or (resume and (scenario or sets or out)):

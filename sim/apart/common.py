@@ -2,14 +2,12 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from sim.caller import BadScenario
 from sim.console import Stopped
 from sim.cross import Here
-from sim.planning import PartError
-from sim.runner import BadScenario
 from sim.scenario import Loaded, Scenario, load
 from sim.security import Mtls, Token
 
@@ -75,16 +73,6 @@ def _made_up(scenario: Scenario) -> str | None:
         case Mtls(folder=None):
             return "certificates made up for one process are no use to another: give folder, see `equiran certs`"
     return None
-
-
-@contextmanager
-def placed(loaded: Loaded) -> Iterator[None]:
-    """A part that cannot be built is told with its line. Raises BadScenario."""
-    try:
-        yield
-    except PartError as error:
-        path = ".".join(str(step) for step in error.path)
-        raise BadScenario(f"{loaded.where(error.path)}: {path}: {error}") from error
 
 
 async def unless_stopped(work: Coroutine[Any, Any, T], stop: Callable[[], bool]) -> T:

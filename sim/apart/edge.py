@@ -19,10 +19,11 @@ from edge_server.listening import PortTaken
 from edge_server.reception import Reception
 from edge_server.reception_service import Beside, NobodyCame, WaitingRoom
 from edge_server.service import EdgeServer, serve
-from sim.apart.common import LOOPBACK, Address, placed, unless_stopped
+from sim.apart.common import LOOPBACK, Address, unless_stopped
 from sim.apart.keeping import Together
 from sim.blueprint import Blueprint
 from sim.build import build_rounds, build_server_tasks
+from sim.caller import BadScenario, Result, RunError, Watcher, placed
 from sim.console import Stopped
 from sim.descriptors import allow_descriptors
 from sim.going_on import CannotGoOn, places_saved
@@ -31,9 +32,9 @@ from sim.keys import NoKeys, keys_of
 from sim.local import At, Hooks, Outcome, ProcessLost
 from sim.pausing import Pause
 from sim.planning import check_edge, planned
-from sim.recorder import Recorder, Result
+from sim.recorder import Recorder
 from sim.resume import continued, done_already, require_same
-from sim.runner import BadScenario, Part, RunError, Watcher, Way, alone, claim, finished
+from sim.runner import Part, Way, alone, claim, finished
 from sim.scenario import Loaded
 from sim.served import go_on, served_run, write_served
 from sim.step import Step

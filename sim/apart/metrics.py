@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 from edge_server.reception import Reception
 from edge_server.record import STATUS, Event, Floats, RoundRecord
 from sim.apart.common import Address
-from sim.runner import RunError, Watcher
+from sim.caller import RunError, Watcher
 
 _BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
 """Seconds that a slot may take, for the histogram."""

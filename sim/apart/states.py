@@ -7,6 +7,7 @@ from typing import Any
 from safetensors.torch import load, save
 
 from edge_server.state import Flat
+from sim.caller import BadScenario, RunError
 from sim.checkpoint_files import FOLDER, CheckpointFolder, NoCheckpoint
 from sim.checkpoints import joined, number_of, place_of, taken_apart
 from sim.identity import shared
@@ -14,7 +15,6 @@ from sim.json_files import write_json
 from sim.local import At
 from sim.recorder import numeric_versions
 from sim.report.records import read_json
-from sim.runner import BadScenario, RunError
 from sim.scenario import Scenario
 
 _FILE = "joined.json"

@@ -20,16 +20,17 @@ from protos import MOST_GUESTS, PROTOCOL
 from protos import reception_pb2 as pb
 from protos.edge_pb2 import Key
 from protos.tensors import wire_dtype
-from sim.apart.common import Address, placed, unless_stopped
+from sim.apart.common import Address, unless_stopped
 from sim.apart.states import UserStates
 from sim.build import session_of
+from sim.caller import BadScenario, RunError, Watcher, placed
 from sim.checkpoint_files import NotSaved
 from sim.descriptors import provide_descriptors
 from sim.identity import shared
 from sim.keys import Connection, NoKeys, keys_of
 from sim.local import START, At, host, settled
 from sim.planning import run_plan, sizes_of, user_plan
-from sim.runner import BadScenario, RunError, Watcher, alone
+from sim.runner import alone
 from sim.scenario import Loaded
 from sim.suggest import did_you_mean
 from user_client.credentials import Credentials

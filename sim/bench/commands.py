@@ -18,11 +18,11 @@ from sim.bench import telling
 from sim.bench.power_share import PolicyName, policy_share
 from sim.bench.power_turns import Effort
 from sim.bench.process import WorkerFailed
+from sim.caller import PartError
 from sim.console import Screen, fail, say_json
 from sim.json_files import write_json
 from sim.overrides import USER_CAP
 from sim.placement import Hosts
-from sim.planning import PartError
 from sim.suggest import did_you_mean
 
 app = typer.Typer(no_args_is_help=True)

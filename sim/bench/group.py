@@ -6,14 +6,16 @@ from typing import Any
 from typer.core import TyperGroup
 from typer.main import get_group
 
+from sim.computing import computing
+
 
 class BenchGroup(TyperGroup):
     """The commands of `sim.bench.commands`."""
 
     @cached_property
     def _group(self) -> TyperGroup:
-        from sim.bench.commands import app
-
+        with computing():
+            from sim.bench.commands import app
         return get_group(app)
 
     def list_commands(self, ctx: Any) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_server.routed_mtl.problems import NotConverged
+from edge_server.routed_mtl.checks import NotConverged
 
 Array = NDArray[np.float64]
 

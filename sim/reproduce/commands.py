@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sim.caller import BadScenario, RunError
+from sim.computing import computing
 from sim.console import Interrupts, Screen, fail, say, say_json, say_table
 from sim.exits import BAD_INPUT, FAILED
 from sim.pool import Stopped
-from sim.runner import BadScenario, RunError
 from sim.scenario import ScenarioErrors
 from sim.suggest import did_you_mean
 
@@ -35,8 +36,8 @@ def reproduce(
 
     Example: equiran reproduce fig2 --quick
     """
-    from sim.reproduce.run import reproduce as reproduce_all
-
+    with computing():
+        from sim.reproduce.run import reproduce as reproduce_all
     folder = out or Path("runs") / ("reproduce-quick" if quick else "reproduce")
     with Interrupts().caught() as interrupts:
         try:

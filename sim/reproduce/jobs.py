@@ -5,12 +5,11 @@ from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple, Protocol
 
+from sim.caller import RunError, Status, Watcher
 from sim.planning import check
 from sim.pool import Run
 from sim.power_run import PowerWatcher, train_power
 from sim.power_scenario import LoadedPower, load_power
-from sim.recorder import Status
-from sim.runner import RunError, Watcher
 from sim.runner import run as run_scenario
 from sim.scenario import Loaded, load
 from sim.shipped import SCENARIOS

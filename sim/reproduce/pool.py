@@ -6,10 +6,10 @@ from pathlib import Path
 
 import joblib
 
+from sim.caller import RunError
 from sim.effective import effective
 from sim.pool import Ended, Stopped, run_side_by_side
 from sim.reproduce.jobs import Work
-from sim.runner import RunError
 
 __all__ = ["Stopped", "is_there", "run_all"]
 

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from edge_server.routed_mtl.tasks import PAPER_USERS
+from edge_server.routed_mtl.design import PAPER_USERS
 from sim.reproduce.jobs import PowerJob, Size
 
 PAPER, BEST = "power/paper.yaml", "power/best.yaml"

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from edge_server.routed_mtl.design import PAPER_USERS
 from edge_server.routed_mtl.p3_delay import P3Delay
-from edge_server.routed_mtl.tasks import PAPER_USERS
 from sim.reproduce.experiment import Experiment
 from sim.reproduce.jobs import PowerJob, Size
 from sim.reproduce.power_charts import errors

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from edge_server.routed_mtl.capacity_optimum import threshold_power
+from edge_server.routed_mtl.design import PAPER_USERS
 from edge_server.routed_mtl.p4_capacity import P4Capacity
-from edge_server.routed_mtl.tasks import PAPER_USERS
 from sim.power_scores import SAMPLES, Array, score
 from sim.reproduce import power_claims, unseen
 from sim.reproduce.experiment import Experiment

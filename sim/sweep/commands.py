@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from sim.computing import computing
 from sim.console import Interrupts, Screen, fail, say, say_json, say_table
 from sim.exits import BAD_INPUT, FAILED, errors
 from sim.pool import Stopped
@@ -44,10 +45,10 @@ def sweep(
 
     Lists and mappings: --over 'edge.aggregator={kind: constant, weights: equal},{kind: mgda}'
     """
-    from sim.sweep.plan import plan
-    from sim.sweep.run import Room
-    from sim.sweep.run import sweep as sweep_all
-
+    with computing():
+        from sim.sweep.plan import plan
+        from sim.sweep.run import Room
+        from sim.sweep.run import sweep as sweep_all
     screen = Screen(quiet)
     with errors(), Interrupts().caught() as interrupts:
         if address and transport == "ray":

@@ -8,11 +8,11 @@ from typing import NamedTuple
 import joblib
 import psutil
 
+from sim.caller import Watcher
 from sim.effective import effective
 from sim.estimate import estimate
 from sim.planning import check
 from sim.recorder import versions
-from sim.runner import Watcher
 from sim.runner import run as run_scenario
 from sim.scenario import Loaded, Scenario, ScenarioErrors, load, opened
 from sim.sweep.grid import Axis, Point, axes, points

@@ -12,10 +12,11 @@ from tempfile import TemporaryDirectory, gettempdir
 import psutil
 
 from sim.allocator import keep_buffers, keep_objects
+from sim.caller import Watcher
 from sim.cluster_tasks import Lost, Order, each
 from sim.effective import effective
 from sim.pool import Ended, Stopped, ended_as
-from sim.runner import Watcher, run
+from sim.runner import run
 from sim.scenario import ScenarioErrors, load
 from sim.sweep.plan import Planned
 

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sim.caller import RunError
 from sim.cluster import Cluster
 from sim.console import Screen
 from sim.pool import Ended, run_side_by_side
 from sim.reach import ClusterError
 from sim.run_lock import InUse, locked
-from sim.runner import RunError
 from sim.sweep.picture import draw
 from sim.sweep.plan import Plan, Planned, is_done, jobs_that_fit
 from sim.sweep.remote import run_on_cluster

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sim.caller import BadScenario, RunError
 from sim.console import Screen, say, say_json
 from sim.exits import errors
 from sim.extras import require_package
 from sim.options import Json, Quiet
 from sim.report.records import is_training
-from sim.runner import BadScenario, RunError
 
 if TYPE_CHECKING:
     from sim.tracking.following import Where

@@ -9,9 +9,8 @@ import pytest
 
 import runs
 import sim.runner
+from sim.caller import Result, Watcher
 from sim.cluster import Cluster
-from sim.recorder import Result
-from sim.runner import Watcher
 
 Run = Callable[..., Result]
 

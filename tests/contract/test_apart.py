@@ -22,10 +22,11 @@ from apart import Apart, Running
 from sim.apart import edge
 from sim.apart.common import Address, load_apart
 from sim.apart.edge import Served, serve_run
+from sim.caller import BadScenario, Watcher
 from sim.certificate_folder import issue
 from sim.cross import Here
 from sim.resume import resume_run
-from sim.runner import BadScenario, Watcher, run
+from sim.runner import run
 
 SECRET = "a-token-that-nobody-guesses-0123456789"
 PEOPLE = [{"name": name, "task": {"kind": "kernel_regression"}, "head": {"kind": "linear"}} for name in ("u0", "u1")]

@@ -9,7 +9,7 @@ import pytest
 import apart
 import runs
 import two_hosts
-from sim.runner import Watcher
+from sim.caller import Watcher
 from two_hosts import Machine
 
 if WHY := two_hosts.cannot():

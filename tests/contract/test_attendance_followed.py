@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 import runs
 from edge_server.record import RoundRecord
 from sim.attendance_file import FILE
+from sim.caller import BadScenario, Result, RunError, Watcher
 from sim.cli import app
-from sim.recorder import Result
 from sim.resume import resume_run
-from sim.runner import BadScenario, RunError, Watcher, run
+from sim.runner import run
 
 M, LATE = 10, 0.15
 DROP = {"deadline": 0.1, "checkpoints": {"seconds": 1000.0}}

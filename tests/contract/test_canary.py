@@ -13,7 +13,7 @@ import runs
 import sim.local
 from protos import edge_pb2 as pb
 from sim.build import build_session
-from sim.recorder import Result
+from sim.caller import Result
 
 LABEL = struct.unpack("<d", bytes.fromhex("efbeadde1dc0e03f"))[0]
 """A real label, about 0.52, with bytes of its own."""

@@ -7,10 +7,10 @@ import pytest
 
 import reference as ref
 import runs
+from sim.caller import Watcher
 from sim.local import run_in_memory
 from sim.planning import blueprint
 from sim.presence import away
-from sim.runner import Watcher
 from sim.step import Step
 
 

@@ -12,7 +12,7 @@ import sim.planning
 from edge_server.attendance import Refused
 from edge_server.cell import Cell
 from protos import edge_pb2 as pb
-from sim.runner import RunError
+from sim.caller import RunError
 from sim.scenario import ScenarioErrors
 
 TOP = {"kind": "top_k", "share": 0.25}

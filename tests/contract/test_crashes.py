@@ -7,9 +7,8 @@ from test_faults import HARMLESS, SPOILT, crowd, exact, once
 
 import runs
 from sim import checkpoints
-from sim.recorder import Result
+from sim.caller import Result, RunError, Watcher
 from sim.resume import resume_run
-from sim.runner import RunError, Watcher
 
 PLACE = {"at": {"round": 3, "slot": 5}}
 ROUNDS = {"seconds": 0, "slots": 1000}

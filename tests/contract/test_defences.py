@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import runs
+from sim.caller import Watcher
 from sim.resume import resume_run
-from sim.runner import Watcher
 from sim.runner import run as run_scenario
 
 ELSEWHERE = [{"name": "memory", "transport": "memory"}, {"name": "grpc", "transport": "grpc"}]

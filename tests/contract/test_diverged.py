@@ -12,7 +12,7 @@ import sim.local
 import tampering
 from protos import edge_pb2 as pb
 from sim.build import build_session
-from sim.runner import RunError
+from sim.caller import RunError
 
 TRANSPORTS = ("memory", "grpc")
 ADVICE = "the model has diverged; lower edge.primal.step or set edge.primal.cap"

@@ -14,7 +14,7 @@ import runs
 import sim.local
 from protos import edge_pb2 as pb
 from sim.build import build_session
-from sim.runner import RunError
+from sim.caller import RunError
 from user_client.session import Session
 
 APPLIED, LATE, ABSENT = "applied", "late", "absent"

@@ -7,10 +7,9 @@ import pytest
 
 import runs
 from sim import checkpoints
+from sim.caller import Result, RunError, Watcher
 from sim.local import At
-from sim.recorder import Result
 from sim.resume import resume_run
-from sim.runner import RunError, Watcher
 from sim.runner import run as run_scenario
 
 HARMLESS: list[runs.Tree] = [

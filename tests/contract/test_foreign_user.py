@@ -19,10 +19,11 @@ from edge_server.service import serve
 from protos import edge_pb2 as pb
 from sim.blueprint import Blueprint
 from sim.build import build_rounds, build_session
+from sim.caller import Watcher
 from sim.local import Hooks, Outcome, host
 from sim.planning import blueprint
 from sim.recorder import Recorder
-from sim.runner import Watcher, Way, claim, finished, parts_of
+from sim.runner import Way, claim, finished, parts_of
 from sim.step import Step
 
 ROOT = Path(__file__).parents[2]

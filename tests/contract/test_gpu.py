@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 
 import runs
 from pretend_gpu import Crossings, pretend_gpu
+from sim.caller import RunError
 from sim.cli import app
 from sim.planning import blueprint
-from sim.runner import RunError
 from sim.scenario import load
 from sim.theory import resolve_step
 

@@ -7,7 +7,7 @@ import pytest
 
 import runs
 import sim.local
-from sim.runner import RunError
+from sim.caller import RunError
 from user_client.link import live
 
 

@@ -12,7 +12,7 @@ import pytest
 import runs
 import sim.runner
 from edge_server.record import RoundRecord
-from sim.runner import Watcher
+from sim.caller import Watcher
 
 ROUNDS, SLOTS = 100, 100
 MIB = 1 << 20

@@ -19,7 +19,7 @@ import tampering
 from edge_server.record import RoundRecord
 from protos import edge_pb2 as pb
 from sim.build import build_session
-from sim.runner import RunError, Watcher
+from sim.caller import RunError, Watcher
 from user_client.link import live
 
 TREE = runs.kernel(many=3, rounds=2, slots=5)

@@ -10,14 +10,14 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import runs
+from sim.caller import Result as RunResult
+from sim.caller import Watcher
 from sim.cli import app
 from sim.new import KINDS
 from sim.power_resume import resume_power
 from sim.power_run import PowerWatcher, train_power
 from sim.power_scenario import load_power
-from sim.recorder import Result as RunResult
 from sim.resume import resume_run
-from sim.runner import Watcher
 from sim.runner import run as run_loaded
 from sim.scenario import load
 

@@ -21,7 +21,7 @@ from edge_server.judge import RunFailed
 from edge_server.shared_model import SharedModel
 from protos import edge_pb2 as pb
 from sim.blueprint import Blueprint
-from sim.runner import RunError, Watcher
+from sim.caller import RunError, Watcher
 from user_client.session import Session
 from user_client.user import User
 

@@ -18,9 +18,9 @@ from edge_server.post import Post
 from edge_server.record import PHASES
 from protos import edge_pb2 as pb
 from sim.build import build_session
+from sim.caller import Watcher
 from sim.planning import blueprint
 from sim.resume import resume_run
-from sim.runner import Watcher
 from sim.scenario import ScenarioErrors
 
 COLUMNS = ("loss", "utility", "weight", "t_user")

@@ -25,11 +25,10 @@ from edge_server.routed_mtl.publishing import publish
 from edge_server.routed_mtl.samples import draw_samples
 from edge_server.routed_mtl.training import Trainer
 from edge_server.server_tasks import beside as beside_slots
+from sim.caller import BadScenario, Result, RunError, Watcher
 from sim.local import run_in_memory
 from sim.planning import blueprint
 from sim.price import numbers
-from sim.recorder import Result
-from sim.runner import BadScenario, RunError, Watcher
 from sim.scenario import ScenarioErrors, compared, load
 from sim.step import Step
 

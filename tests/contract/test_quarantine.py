@@ -10,8 +10,8 @@ from test_end_to_end_reference import BASE, data, edge
 import runs
 import tampering
 from protos import edge_pb2 as pb
+from sim.caller import RunError, Watcher
 from sim.resume import resume_run
-from sim.runner import RunError, Watcher
 from sim.runner import run as run_scenario
 
 HUGE = {"kind": "gradient", "attack": "scale", "factor": 1e30}

@@ -12,10 +12,10 @@ from scipy.optimize import brentq, minimize
 import runs
 from edge_server.radio.power import Downlink, build_power
 from edge_server.radio.radio import Link
+from sim.caller import BadScenario, RunError
 from sim.power_run import PowerWatcher, train_power
 from sim.power_scenario import load_power
 from sim.radio_replay import replay
-from sim.runner import BadScenario, RunError
 
 BAND, RHO, P_TOT, USER_POWER = 1e6, 10.0, 10.0, 0.2
 AIR = {"kind": "rayleigh", "ring": {"nearest_m": 50.0, "farthest_m": 200.0}, "sigma_db": 4.0}

@@ -12,7 +12,7 @@ import runs
 import tampering
 from edge_server.conversation import Conversation
 from protos import edge_pb2 as pb
-from sim.recorder import Result
+from sim.caller import Result
 
 ROUND, SLOT = 1, 2
 NAN, INF = math.nan, math.inf

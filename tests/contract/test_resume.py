@@ -23,11 +23,11 @@ from edge_server.aggregators.base import Slot, State
 from edge_server.fairness import AlphaFair
 from sim import checkpoints
 from sim.actors import EdgeActor, HostActor, News
+from sim.caller import BadScenario, Result, RunError, Watcher
 from sim.planning import blueprint
 from sim.recipe import to_recipe
-from sim.recorder import Recorder, Result
+from sim.recorder import Recorder
 from sim.resume import resume_run
-from sim.runner import BadScenario, RunError, Watcher
 from sim.runner import run as run_scenario
 from sim.step import Step
 

@@ -16,9 +16,8 @@ import user_client.link
 from edge_server.cell import Cell
 from edge_server.record import RoundRecord
 from edge_server.service import EdgeServer, serve
-from sim.recorder import Result
+from sim.caller import Result, RunError, Watcher
 from sim.resume import resume_run
-from sim.runner import RunError, Watcher
 
 SLOTS = runs.kernel(many=3, rounds=4, slots=30)
 TRUNK = runs.kernel(many=3, rounds=4, slots=30, trunk=True)

@@ -9,8 +9,8 @@ import pytest
 import runs
 import shuffling
 import sim.local
+from sim.caller import Result
 from sim.data import list_data
-from sim.recorder import Result
 
 ELSEWHERE = [
     {"name": "memory", "transport": "memory"},

@@ -24,11 +24,11 @@ from edge_server.service import serve
 from protos import LIVE, PROTOCOL, TRUNK
 from protos import edge_pb2 as pb
 from protos.frames import Parcel, framed
+from sim.caller import BadScenario, RunError
 from sim.certificate_folder import issue
 from sim.certificates import Authority, Pair
 from sim.certs import certs
 from sim.litter import short_tmp
-from sim.runner import BadScenario, RunError
 from sim.scenario import ScenarioErrors
 from user_client.credentials import NOTHING, Certificate, Credentials, Token
 from user_client.link import OVERTAKEN

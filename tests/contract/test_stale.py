@@ -7,7 +7,7 @@ import pytest
 from test_end_to_end_reference import data
 
 import runs
-from sim.runner import BadScenario
+from sim.caller import BadScenario
 from sim.scenario import ScenarioErrors
 
 ETA = 0.05

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 import runs
 from edge_server.routed_mtl.policy import load_policy
-from sim.recorder import Result
+from sim.caller import Result
 
 FILES = {"policy.json", "policy.safetensors", "power.json", "progress.parquet", "state.safetensors"}
 TASK = {

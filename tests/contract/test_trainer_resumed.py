@@ -8,8 +8,8 @@ from test_trainer_beside_slots import TASK
 
 import runs
 from sim import checkpoints
+from sim.caller import Watcher
 from sim.resume import resume_run
-from sim.runner import Watcher
 from sim.runner import run as run_scenario
 
 

@@ -16,8 +16,8 @@ from protos import edge_pb2 as pb
 from protos.frames import MOST_BYTES, MOST_PARCELS, BadFrame, Parcel, framed, opened
 from sim.blueprint import Blueprint
 from sim.build import build_session
+from sim.caller import RunError
 from sim.planning import blueprint
-from sim.runner import RunError
 from user_client.link import OVERTAKEN, open_channel
 
 

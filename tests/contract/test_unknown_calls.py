@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 import runs
-from sim.runner import Watcher
+from sim.caller import Watcher
 
 
 def ports(process: psutil.Process) -> set[int]:

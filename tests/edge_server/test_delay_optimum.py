@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from edge_server.routed_mtl import delay_optimum
+from edge_server.routed_mtl.checks import NotConverged
 from edge_server.routed_mtl.delay_optimum import mean_delay, minimise_delay
-from edge_server.routed_mtl.problems import NotConverged
 
 P_TOT, BITS, BANDWIDTH = 10.0, 1e6, 1e6
 PAPER_USERS = (5, 8, 10, 12, 15, 18, 20)

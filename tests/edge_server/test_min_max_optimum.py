@@ -10,9 +10,9 @@ from hypothesis.extra.numpy import arrays
 from scipy.optimize import brentq
 
 from edge_server.routed_mtl import min_max_optimum, p3_delay
+from edge_server.routed_mtl.checks import NotConverged
 from edge_server.routed_mtl.min_max_optimum import longest_delay, minimise_longest
 from edge_server.routed_mtl.p3_min_max import P3MinMax
-from edge_server.routed_mtl.problems import NotConverged
 
 P_TOT, BITS, BANDWIDTH = 10.0, 1e6, 1e6
 

@@ -4,8 +4,8 @@ import threading
 from pathlib import Path
 
 import runs
+from sim.caller import Watcher
 from sim.pause_file import FILE
-from sim.runner import Watcher
 
 TREE = runs.kernel(many=3, rounds=60, slots=10)
 HELD = 0.6

@@ -12,12 +12,12 @@ from typer.testing import CliRunner
 
 import runs
 from sim.apart.common import Address, load_apart
+from sim.caller import BadScenario
 from sim.certificate_folder import issue
 from sim.cli import app
 from sim.cross import Here
 from sim.identity import shared
 from sim.planning import planned, sizes_of
-from sim.runner import BadScenario
 from sim.scenario import ScenarioErrors
 
 EDGE = Here(users=frozenset())

@@ -8,11 +8,11 @@ from typer.testing import CliRunner
 
 import sim.bench.commands
 import sim.bench.power_reference
+from edge_server.routed_mtl.checks import NotConverged
 from edge_server.routed_mtl.delay_optimum import minimise_delay
 from edge_server.routed_mtl.design import Design
 from edge_server.routed_mtl.p3_delay import P3Delay
 from edge_server.routed_mtl.p4_capacity import P4Capacity
-from edge_server.routed_mtl.problems import NotConverged
 from edge_server.routed_mtl.samples import draw_samples
 from edge_server.routed_mtl.tasks import Tasks
 from edge_server.routed_mtl.training import Trainer

@@ -14,8 +14,8 @@ import sim.bench.start
 from sim.bench.commands import app
 from sim.bench.process import WorkerFailed
 from sim.bench.start import KINDS, Turn, _first_slot, _floor, _has_slot, report
+from sim.caller import Watcher
 from sim.cli import app as whole
-from sim.runner import Watcher
 
 pytestmark = pytest.mark.alone
 

@@ -16,9 +16,8 @@ from typer.testing import CliRunner
 import runs
 from edge_server.record import RoundRecord
 from edge_server.routed_mtl.policy import load_policy
+from sim.caller import Result, Watcher
 from sim.cli import app
-from sim.recorder import Result
-from sim.runner import Watcher
 from sim.scenario import ScenarioErrors, compared, load
 
 FILES = {"policy.json", "policy.safetensors", "power.json", "progress.parquet", "state.safetensors"}

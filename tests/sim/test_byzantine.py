@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import runs
-from sim.recorder import Result
+from sim.caller import Result
 
 HONEST, BAD = 8, 2
 SLOTS, BATCH, VALIDATION = 150, 10, 450

@@ -10,11 +10,12 @@ import pytest
 import runs
 from edge_server.judge import RunFailed
 from sim import going_on
+from sim.caller import Watcher
 from sim.going_on import Recovery, taken_back
 from sim.local import At, ProcessLost
 from sim.reach import HeadLost
 from sim.resume import resume_run
-from sim.runner import Watcher, parts_of
+from sim.runner import parts_of
 from sim.runner import run as run_scenario
 
 LOST = ProcessLost("the edge died: killed")

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 import apart
 import runs
 from sim.apart.metrics import Metrics
+from sim.caller import Watcher
 from sim.cli import app
-from sim.runner import Watcher
 
 Values = dict[tuple[str, ...], float]
 PEOPLE = [{"name": name, "task": {"kind": "kernel_regression"}, "head": {"kind": "linear"}} for name in ("u0", "u1")]

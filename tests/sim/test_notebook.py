@@ -15,8 +15,8 @@ import pytest
 
 import runs
 import sim
+from sim.caller import BadScenario
 from sim.report.files import UnreadableRun
-from sim.runner import BadScenario
 from sim.scenario import ScenarioErrors
 
 ROOT = Path(__file__).parent.parent.parent

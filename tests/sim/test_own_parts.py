@@ -17,7 +17,7 @@ from edge_server.fairness import AlphaFair
 from edge_server.radio.gains import Site
 from edge_server.radio.power import Downlink
 from edge_server.routed_mtl.p4_capacity import P4Capacity
-from sim.runner import BadScenario, RunError
+from sim.caller import BadScenario, RunError
 from sim.skeletons.aggregator import WorstMore
 from sim.skeletons.channel import Walking
 from sim.skeletons.outer import HeavyBall

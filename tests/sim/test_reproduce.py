@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from sim.caller import RunError
 from sim.cli import app
 from sim.report.style import Chart
 from sim.reproduce import rows as table
@@ -25,7 +26,6 @@ from sim.reproduce.rivals import RULES, STREAMS, constant
 from sim.reproduce.rows import MEASURED, NOT_REPRODUCED, PARTLY, QUICK, REPRODUCED, Row
 from sim.reproduce.run import EXPERIMENTS, reproduce
 from sim.reproduce.runs import Runs
-from sim.runner import RunError
 
 GOLDEN = "owo_fmtl/golden.yaml"
 FULL, QUICK_SIZE = Size(2, quick=False), Size(2, quick=True)

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from edge_server.routed_mtl.capacity_optimum import find_multiplier, optimal_power, threshold_power
+from edge_server.routed_mtl.design import PAPER_USERS
 from edge_server.routed_mtl.p3_delay import P3Delay
 from edge_server.routed_mtl.p4_capacity import P4Capacity
-from edge_server.routed_mtl.tasks import PAPER_USERS
 from sim.power_scores import PowerOf, best_rate, fresh_gains, score, simple_rates
 from sim.reproduce import power_schemes, table2, table3, unseen
 from sim.reproduce.jobs import PowerJob, Size

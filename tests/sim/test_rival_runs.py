@@ -11,8 +11,8 @@ import pytest
 import runs
 from edge_server import config
 from edge_server.aggregators import build_aggregator
+from sim.caller import RunError
 from sim.planning import check
-from sim.runner import RunError
 
 ROOT = Path(__file__).parents[2]
 GRAMIAN = ("mgda", "pcgrad", "cagrad", "nash_mtl", "fairgrad", "imtl_g", "aligned_mtl", "upgrad")

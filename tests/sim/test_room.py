@@ -9,9 +9,10 @@ import runs
 import sim.room
 from edge_server.compute import Inline
 from sim.build import build_rounds
+from sim.caller import BadScenario, Watcher
 from sim.faulty_edge import build_cell
 from sim.planning import blueprint
-from sim.runner import BadScenario, Watcher, run
+from sim.runner import run
 from sim.theory import resolve_step
 
 TREE = runs.digits(many=2)

@@ -13,9 +13,8 @@ import pytest
 import reference as ref
 import runs
 import sim.runner
+from sim.caller import Result, Watcher
 from sim.local import Outcome, run_in_memory
-from sim.recorder import Result
-from sim.runner import Watcher
 from sim.scenario import load
 
 F, N, T, B = pa.float64(), (pa.int32(), pa.int64()), pa.string(), pa.bool_()

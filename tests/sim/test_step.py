@@ -10,8 +10,8 @@ import reference as ref
 import runs
 from edge_server.scoring import Theory
 from edge_server.step_size import Guess
+from sim.caller import RunError
 from sim.planning import blueprint
-from sim.runner import RunError
 from sim.scenario import Scenario, load
 from sim.step import Step
 from sim.worst_case import smoothness, worst_gradient

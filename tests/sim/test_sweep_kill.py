@@ -12,9 +12,9 @@ import psutil
 import pytest
 
 import runs
+from sim.caller import RunError
 from sim.console import Screen
 from sim.run_lock import locked
-from sim.runner import RunError
 from sim.sweep.plan import plan
 from sim.sweep.run import Room, sweep
 

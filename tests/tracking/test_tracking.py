@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 
 import runs
 from live.growing import Growing
+from sim.caller import BadScenario
 from sim.cli import app
 from sim.extras import require_package
-from sim.runner import BadScenario
 from sim.tracking import numbers
 from sim.tracking.following import Where, follow, goes_on
 from sim.tracking.numbers import Numbers
