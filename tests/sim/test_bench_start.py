@@ -81,8 +81,9 @@ def test_the_command_tells_what_was_measured(monkeypatch: pytest.MonkeyPatch) ->
     assert "from nothing to the first slot" in CliRunner().invoke(app, ["start"]).stdout
 
 
-def test_the_command_imports_nothing_that_a_run_does_not_need() -> None:
-    script = f"import sys, sim.cli; print([name for name in {NOT_NEEDED} if name in sys.modules])"
+@pytest.mark.parametrize(("module", "not_needed"), [("sim.cli", ("torch", *NOT_NEEDED)), ("sim.runner", NOT_NEEDED)])
+def test_nothing_is_imported_that_is_not_needed(module: str, not_needed: tuple[str, ...]) -> None:
+    script = f"import sys, {module}; print([name for name in {not_needed} if name in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", script], text=True).strip() == "[]"
 
 

@@ -257,11 +257,12 @@ def hear_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def test_ctrl_c_while_torch_is_imported_is_130_and_no_traceback(tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", [["run", "scenarios/quickstart.yaml"], ["bench", "slot"]])
+def test_ctrl_c_while_torch_is_imported_is_130_and_no_traceback(tmp_path: Path, command: list[str]) -> None:
     (tmp_path / "torch").mkdir()
     (tmp_path / "torch" / "__init__.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)\n")
     process = subprocess.Popen(
-        [sys.executable, "-m", "sim", "run", "any.yaml"],
+        [sys.executable, "-m", "sim", *command],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
         stdout=subprocess.PIPE,

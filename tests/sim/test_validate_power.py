@@ -104,7 +104,7 @@ def test_memory_grows_with_the_samples_and_is_that_of_a_process() -> None:
     small = load_power(BEST, ["edge.server_tasks.0.samples={train: 1, test: 1, violation: 1}"])
     large = load_power(BEST)
     found = [estimate_power(one.scenario, rehearse(one))["megabytes"] for one in (small, large)]
-    code = "import sim.cli, psutil; print(psutil.Process().memory_info().rss)"
+    code = "import sim.validation, psutil; print(psutil.Process().memory_info().rss)"
     fresh = int(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout) / 1e6
     assert 0.5 * fresh < found[0] < 2 * fresh
     assert found[1] - found[0] == pytest.approx((2.2 * 4 * 21 * 30_000 * 20 + 12 * 8 * 20 * 400_000) / 1e6, abs=2)
