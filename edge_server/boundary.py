@@ -11,7 +11,7 @@ from edge_server.aggregators.base import State
 from edge_server.door import Door
 from edge_server.outer import OuterLoop, OwnOuter
 from edge_server.parameter_free import Learner
-from edge_server.state import Flat, flattened, require_all, restored
+from edge_server.state import Flat, below, flattened, require_all, restored
 from edge_server.step_size import Guess
 from edge_server.tally import Tally
 
@@ -75,7 +75,6 @@ class Keeper(NamedTuple):
 
 def given_back(like: Remembered, state: Mapping[str, Tensor]) -> tuple[Remembered, list[float], dict[str, Tensor]]:
     """A boundary's remembered, residuals and owed, for a run that is built like that one. Raises OtherShape."""
-    owed = {name.removeprefix(_OWED): values for name, values in state.items() if name.startswith(_OWED)}
     remembered = restored(like, state, _EDGE)
     require_all(state, remembered, _EDGE)
-    return remembered, state[_RESIDUALS].tolist(), owed
+    return remembered, state[_RESIDUALS].tolist(), below(_OWED, state)

@@ -1,11 +1,12 @@
 """A place beside the rounds for somebody who sees more than the edge: in a simulation, the referee."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
 from edge_server.record import Leaks
+from edge_server.state import Flat
 
 
 class Seen(NamedTuple):
@@ -28,4 +29,12 @@ class Referee(Protocol):
 
     def take(self) -> Leaks:
         """What the round gave away; the next one starts afresh."""
+        ...
+
+    def state(self) -> Flat:
+        """Its notes of the round under way."""
+        ...
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Goes on from such notes. Raises OtherShape where they are another run's."""
         ...

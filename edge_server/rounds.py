@@ -142,7 +142,7 @@ class Rounds:
         self._air.begin_round(record)
         if self._last:
             self._last.begin_round()
-        under_way, left, self._left = UnderWay(record, self._last), self._left, None
+        under_way, left, self._left = UnderWay(record, self._last, self.referee), self._left, None
         if left is None:
             self.model.load(self.outer.x)
             self.duals = self.aggregator.begin_round(self.duals)

@@ -55,6 +55,11 @@ def restored(like: T, state: Mapping[str, Tensor], name: str) -> T:
     return cast("T", _as(value, _checked(state, name, value)))
 
 
+def below(prefix: str, state: Mapping[str, Tensor]) -> Flat:
+    """What `state` has behind this prefix, by the rest of its names."""
+    return {name.removeprefix(prefix): values for name, values in state.items() if name.startswith(prefix)}
+
+
 def require_all(state: Mapping[str, Tensor], whole: Any, name: str) -> None:
     """Raises OtherShape where `state` has a number below `name` that `whole`, restored from it, has not."""
     known = flattened(whole, name)

@@ -10,9 +10,10 @@ from torch import Tensor
 from edge_server.last_heard import LastHeard
 from edge_server.outer import ServedMean
 from edge_server.record import RoundRecord
-from edge_server.state import Flat, flattened, restored
+from edge_server.referee import Referee
+from edge_server.state import Flat, below, flattened, restored
 
-_RECORD, _SERVED, _LAST = "round.record", "round.served", "round.last."
+_RECORD, _SERVED, _LAST, _SEEN = "round.record", "round.served", "round.last.", "round.seen."
 
 
 @dataclass
@@ -21,20 +22,23 @@ class UnderWay:
 
     record: RoundRecord
     last: LastHeard | None
+    referee: Referee | None = None
     served: ServedMean = field(default_factory=ServedMean)
 
     def state(self) -> Flat:
         """A copy of all of it, by name."""
-        last = {_LAST + name: values for name, values in (self.last.state() if self.last else {}).items()}
-        return flattened(self.record, _RECORD) | flattened(self.served, _SERVED) | last
+        beside = {_LAST: self.last, _SEEN: self.referee}
+        own = {name + key: values for name, part in beside.items() if part for key, values in part.state().items()}
+        return flattened(self.record, _RECORD) | flattened(self.served, _SERVED) | own
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Goes on from what `state` gave, in the arrays that there are. Raises OtherShape where they are others."""
         _fill(self.record, state, _RECORD)
         self.served = restored(self.served, state, _SERVED)
         if self.last:
-            own = {name.removeprefix(_LAST): values for name, values in state.items() if name.startswith(_LAST)}
-            self.last.restore(own)
+            self.last.restore(below(_LAST, state))
+        if self.referee:
+            self.referee.restore(below(_SEEN, state))
 
 
 def _fill(into: Any, state: Mapping[str, Tensor], name: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 FOLDER = "checkpoints"
 """Where a run keeps them, below its directory."""
-SCHEMA = 2
+SCHEMA = 3
 KEPT = 3
 _MANIFEST = "manifest.json"
 _PARTIAL, _OLD = "partial-", "old-"

@@ -128,6 +128,8 @@ IN_A_ROUND = {
     "on air, recorded": on_air(record={"parameters": True}),
     "frozen, drawn by slot": runs.kernel(many=5, rounds=5, slots=4, participation={"users": 3, "per": "slot"}),
     "ahead": runs.changed(learned(), trunk=True),
+    "metered": deep(record={"privacy": True}),
+    "metered by labels solved for": runs.kernel(many=3, rounds=5, slots=4, record={"privacy": True}),
 }
 
 

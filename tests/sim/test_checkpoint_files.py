@@ -118,9 +118,9 @@ def test_another_schema_is_refused(tmp_path: Path) -> None:
     manifest = saved(tmp_path, 1) / "000000000001" / "manifest.json"
     content = json.loads(manifest.read_bytes())
     del content["sha256"]
-    content["schema"] = 3
+    content["schema"] = 2
     manifest.write_text(json.dumps({**content, "sha256": manifest_hash(content)}))
-    with pytest.raises(NoCheckpoint, match="schema is 2 here and 3 in the checkpoint"):
+    with pytest.raises(NoCheckpoint, match="schema is 3 here and 2 in the checkpoint"):
         newest(tmp_path)
 
 
