@@ -90,6 +90,24 @@ def test_the_page_s_commands_give_the_digest_of_one_process(tmp_path: Path) -> N
     assert set(columns) == set(runs.rounds(tmp_path / "memory"))
 
 
+def test_a_pause_longer_than_anybody_s_patience_changes_nothing(tmp_path: Path) -> None:
+    scenario = runs.write(tmp_path, runs.changed(LONG, rounds=400, patience=2))
+    with apart.apart() as ours:
+        served, at = ours.serve(tmp_path / "edge", scenario, "--out", "run", "--json")
+        joined = ours.join(tmp_path / "users", scenario, at, "u0,u1")
+        folder = tmp_path / "edge/run"
+        under_way(served, folder)
+        (folder / "pause").touch()
+        served.until(lambda: "paused" in (folder / "events.jsonl").read_text())
+        time.sleep(4)
+        assert "continued" not in (folder / "events.jsonl").read_text()
+        (folder / "pause").unlink()
+        digest = ends_well(served, folder)
+        joined.ends(0)
+    assert (len(runs.events(folder, "paused")), len(runs.events(folder, "continued"))) == (1, 1)
+    assert digest == digest_of(tmp_path, scenario)
+
+
 @pytest.mark.slow
 def test_with_a_token_and_one_process_for_all_users(tmp_path: Path) -> None:
     (tmp_path / "token").write_text(SECRET)
