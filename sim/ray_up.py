@@ -20,6 +20,14 @@ from sim.litter import HELD, RAY, TOKEN, hold, short_tmp, sweep
 from sim.reach import ClusterError, require_reachable
 
 
+_SOON = {
+    "RAY_raylet_client_connect_timeout_milliseconds": "50",
+    "RAY_raylet_client_num_connect_attempts": "200",
+}
+"""Every other start a raylet looks for its object store a moment too early, and would look again after a second; ten
+seconds in all, as before."""
+
+
 @contextmanager
 def ray_up(address: str | None) -> Iterator[None]:
     """While it is entered Ray is up, at `address` or on this machine alone. Raises ClusterError."""
@@ -71,6 +79,8 @@ def _prepare_environment(own: bool) -> None:
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")  # Ray prints on stdout, which belongs to --json
     if own:
         os.environ.setdefault("RAY_worker_niceness", "0")
+        for name, value in _SOON.items():
+            os.environ.setdefault(name, value)
         if not {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
             os.environ["RAY_AUTH_MODE"] = "token"
             os.environ["RAY_AUTH_TOKEN_PATH"] = str(_token_file())
