@@ -19,7 +19,6 @@ import joblib
 from sim.litter import HELD, RAY, TOKEN, hold, short_tmp, sweep
 from sim.reach import ClusterError, require_reachable
 
-
 _SOON = {
     "RAY_raylet_client_connect_timeout_milliseconds": "50",
     "RAY_raylet_client_num_connect_attempts": "200",
