@@ -4,7 +4,7 @@ from itertools import pairwise
 from math import prod
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edge_server import config
 from edge_server.custom import class_of, one_line
@@ -68,7 +68,14 @@ def _lenet(encoder: config.Lenet, feature_shape: Shape) -> nn.Module:
         )
     first = _convolution(channels, 10) if size == (28, 28) else []
     second = _convolution(10 if first else channels, 20)
-    return nn.Sequential(*first, *second, nn.Flatten(), nn.Linear(320, encoder.width), nn.ReLU())
+    return nn.Sequential(_ChannelsLast(), *first, *second, nn.Flatten(), nn.Linear(320, encoder.width), nn.ReLU())
+
+
+class _ChannelsLast(nn.Module):
+    """A sample's channels side by side in memory, where torch's max-pooling takes a third of the time."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.clone(memory_format=torch.channels_last)
 
 
 def _convolution(before: int, after: int) -> list[nn.Module]:
