@@ -110,8 +110,14 @@ class Comings:
                 self._let_in(k, at)
 
     def _take_back(self, k: int, join: pb.Join, line: Line) -> None:
-        """User k goes on over another stream. Raises Refused."""
+        """User k goes on over another stream. Raises Refused.
+
+        It may be back before its last stream is known to be over: that one is lost now, and counted as such.
+        """
+        unnoticed = self._post.conversations[k].is_here
         missed = self._post.conversations[k].resume(join, line)
+        if unnoticed:
+            self._report(k, "its next stream came first", fails=self._plan.absence.policy == "fail")
         self._attendance.join(k)
         self._waiting.lost.pop(k, None)
         self._asking.make_up({k})
@@ -132,17 +138,22 @@ class Comings:
         self._attendance.lose(k)
         if self._waiting.failure:
             return
-        name = self._plan.users[k].name
-        self._tell({"event": "lost", "user": name, **self._judge.key, "reason": why})
+        fails = self._plan.absence.policy == "fail" or (for_good and not self._plan.absence.drops)
+        self._report(k, why, fails)
         if for_good:
             self._expelled[k] = why
         self._waiting.lost[k] = why
-        if self._plan.absence.policy == "fail" or (for_good and not self._plan.absence.drops):
-            self._waiting.fail(RunFailed(f"user {name!r} was lost in {self._judge.where}: {why}"))
-        else:
+        if not fails:
             self._asking.make_up(self._attendance.present)
             self.require_hope()
             self._waiting.look()
+
+    def _report(self, k: int, why: str, fails: bool) -> None:
+        """User k is lost. fails: that ends the run."""
+        name = self._plan.users[k].name
+        self._tell({"event": "lost", "user": name, **self._judge.key, "reason": why})
+        if fails:
+            self._waiting.fail(RunFailed(f"user {name!r} was lost in {self._judge.where}: {why}"))
 
     def takes_anew(self, name: str, process: int) -> bool:
         """Whether this process of a user, which has forgotten how its last slots went, may come: the run goes on.

@@ -10,6 +10,7 @@ from edge_server.absence import Absence
 from edge_server.attendance import Refused
 from edge_server.cell import Cell
 from edge_server.conversation import Conversation
+from edge_server.judge import RunFailed
 from edge_server.plan import RunPlan, UserPlan
 from protos import PROTOCOL
 from protos import edge_pb2 as pb
@@ -165,3 +166,28 @@ def test_a_slot_whose_features_are_gathered_asks_nobody_for_more() -> None:
         assert [message.WhichOneof("kind") for message in back.said] == ["resumed", "rejected"]
 
     asyncio.run(go())
+
+
+@pytest.mark.parametrize("policy", ["wait", "drop", "fail"])
+@pytest.mark.parametrize("noticed", [True, False])
+def test_who_is_back_before_the_break_is_noticed_was_lost_all_the_same(policy: Any, noticed: bool) -> None:
+    """What a run counts, and whether it goes on, does not hang on which of two streams the edge hears of first."""
+    user = UserPlan("a", 4.0, torch.float64, (1,), (1,), 1, 0, trainable_front=False)
+    other = UserPlan("b", 4.0, torch.float64, (1,), (1,), 1, 0, trainable_front=False)
+    plan = RunPlan("r", 1, 3, (user, other), 5.0, absence=Absence(policy, None, 1))
+    told: list[str] = []
+
+    async def go() -> None:
+        cell = Cell(plan, lambda event: told.append(event["event"]), lambda: False)
+        first = joined(cell, "a")
+        joined(cell, "b")
+        if noticed:
+            cell.lose(0, "its connection broke", first)
+        joined(cell, "a", incarnation=1, heard=1)
+        cell.lose(0, "its connection broke", first)
+        if policy == "fail":
+            with pytest.raises(RunFailed, match="user 'a' was lost"):
+                await cell.features(0, 0)
+
+    asyncio.run(go())
+    assert told == ["join", "join", "lost", "returned"]
