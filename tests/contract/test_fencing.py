@@ -64,5 +64,6 @@ def test_the_past_of_a_user_is_fenced_and_a_healthy_one_is_served_right_after(tm
             await server.stop()
 
     asyncio.run(go())
-    before_the_end = [(event["event"], event["user"]) for event in events][:3]
-    assert before_the_end == [("join", "user_00"), ("returned", "user_00"), ("join", "user_01")]
+    before_the_end = [(event["event"], event["user"]) for event in events][:4]
+    of_the_first = [("join", "user_00"), ("lost", "user_00"), ("returned", "user_00")]
+    assert before_the_end == [*of_the_first, ("join", "user_01")]

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from edge_server import config
 from edge_server.encoders import EncoderError, build_encoder, output_shape
@@ -96,6 +97,22 @@ def test_lenet_has_the_papers_sizes() -> None:
     behind = build_encoder(config.Lenet(kind="lenet"), (10, 12, 12), F32, 0)
     assert (size(whole), size(behind)) == (21_830, 21_070)
     assert output_shape(whole, (3, 28, 28), F32) == output_shape(behind, (10, 12, 12), F32) == (50,)
+
+
+@pytest.mark.parametrize(("shape", "convolutions"), [((3, 28, 28), 2), ((1, 28, 28), 2), ((10, 12, 12), 1)])
+def test_lenet_is_the_plain_network_however_its_images_lie(shape: tuple[int, ...], convolutions: int) -> None:
+    lenet = build_encoder(config.Lenet(kind="lenet"), shape, F64, 0)
+    parameters = [p.detach().clone().requires_grad_() for p in lenet.parameters()]
+    images = torch.randn(5, *shape, dtype=F64, generator=torch.Generator().manual_seed(1))
+    plain = images.clone().requires_grad_()
+    hidden = plain
+    for weight, bias in zip(parameters[: 2 * convolutions : 2], parameters[1 : 2 * convolutions : 2], strict=True):
+        hidden = functional.max_pool2d(functional.conv2d(hidden, weight, bias).relu(), 2)
+    expected = functional.linear(hidden.flatten(1), *parameters[2 * convolutions :]).relu()
+    outputs = lenet(images.requires_grad_())
+    torch.testing.assert_close(outputs, expected)
+    slopes = torch.autograd.grad(outputs.square().sum(), [images, *lenet.parameters()])
+    torch.testing.assert_close(slopes, torch.autograd.grad(expected.square().sum(), [plain, *parameters]))
 
 
 def test_linear_is_a_product_with_theta() -> None:
